@@ -1,0 +1,189 @@
+"""Every error that this package raises, drawn as a tree.
+
+StatelessError                  500 internal_error
+  RequestError                  400 invalid_request
+    InvalidPrompt               400 invalid_prompt       details.node_errors is ComfyUI's own
+    NoOutput                    400 no_output
+    NotSupported                400 not_supported
+    TooLarge                    413 body_too_large
+  Unauthorized                  401 unauthorized
+  NotFound                      404 not_found
+  MethodNotAllowed              405 method_not_allowed
+  NotAcceptable                 406 not_acceptable
+  UnsupportedMediaType          415 unsupported_media_type
+  QueueFull                     429 queue_full
+  ExecutionError                500 execution_error      details names the node
+    OutOfMemory                 500 out_of_memory
+    WorkerDied                  500 worker_died
+  ExecutionInterrupted          409 interrupted
+  ExecutionTimeout              504 timeout
+  ConversionError               500 conversion_failed
+  Unavailable                   503 unavailable
+    ConfigError                 503 invalid_configuration
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class StatelessError(Exception):
+    """An error with all that a response needs: a status, a code, a sentence, a place.
+
+    Args:
+        message: One sentence that a person can act on.
+        location: Where in the request it went wrong, such as ``prompt.3.inputs.image``.
+        details: Anything more, as JSON values.
+        headers: Extra response headers, such as ``Retry-After``.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        location: str | None = None,
+        details: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.location = location
+        self.details = dict(details or {})
+        self.headers = dict(headers or {})
+
+    def body(self) -> dict[str, Any]:
+        """Return the one JSON shape that every route answers errors in."""
+        body: dict[str, Any] = {"error": self.message, "code": self.code}
+        if self.location is not None:
+            body["location"] = self.location
+        body["details"] = self.details
+        return body
+
+
+class RequestError(StatelessError):
+    """The request is wrong; nothing was queued."""
+
+    status = 400
+    code = "invalid_request"
+
+
+class InvalidPrompt(RequestError):
+    """ComfyUI's validation refused the graph."""
+
+    code = "invalid_prompt"
+
+
+class NoOutput(RequestError):
+    """The graph has no output node, so nothing would come back."""
+
+    code = "no_output"
+
+
+class NotSupported(RequestError):
+    """The request asks for a part of the contract that this version does not serve."""
+
+    code = "not_supported"
+
+
+class TooLarge(RequestError):
+    """The body is over MAX_BODY_SIZE_MB."""
+
+    status = 413
+    code = "body_too_large"
+
+
+class Unauthorized(StatelessError):
+    """API_KEYS is set and the request carries none of them."""
+
+    status = 401
+    code = "unauthorized"
+
+
+class NotFound(StatelessError):
+    """There is no such route."""
+
+    status = 404
+    code = "not_found"
+
+
+class MethodNotAllowed(StatelessError):
+    """The route exists, but not for this method."""
+
+    status = 405
+    code = "method_not_allowed"
+
+
+class NotAcceptable(StatelessError):
+    """The outputs cannot be given in the form that Accept asks for."""
+
+    status = 406
+    code = "not_acceptable"
+
+
+class UnsupportedMediaType(StatelessError):
+    """The body is not in a form that this route reads."""
+
+    status = 415
+    code = "unsupported_media_type"
+
+
+class QueueFull(StatelessError):
+    """MAX_QUEUE_DEPTH is reached and REJECT_WHEN_FULL is on."""
+
+    status = 429
+    code = "queue_full"
+
+
+class ExecutionError(StatelessError):
+    """A node raised."""
+
+    code = "execution_error"
+
+
+class OutOfMemory(ExecutionError):
+    """A node ran out of memory, of the device or of the host."""
+
+    code = "out_of_memory"
+
+
+class WorkerDied(ExecutionError):
+    """The node ended ComfyUI's worker thread, which has been started again."""
+
+    code = "worker_died"
+
+
+class ExecutionInterrupted(StatelessError):
+    """The job was interrupted before it ended."""
+
+    status = 409
+    code = "interrupted"
+
+
+class ExecutionTimeout(StatelessError):
+    """The job was not done within its timeout_s."""
+
+    status = 504
+    code = "timeout"
+
+
+class ConversionError(StatelessError):
+    """An output is an image that could not be converted to the format asked for."""
+
+    code = "conversion_failed"
+
+
+class Unavailable(StatelessError):
+    """The server is starting, draining or failed, and takes no work."""
+
+    status = 503
+    code = "unavailable"
+
+
+class ConfigError(Unavailable):
+    """Environment variables have wrong values; the message lists every one."""
+
+    code = "invalid_configuration"

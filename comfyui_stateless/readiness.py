@@ -1,0 +1,85 @@
+"""Whether the server may take work, and what the probes answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from .errors import Unavailable
+
+
+class Phase(str, Enum):
+    """Where the server is in its life."""
+
+    STARTING = "starting"
+    WARMING = "warming"
+    READY = "ready"
+    FAILED = "failed"
+    DRAINING = "draining"
+
+
+_REASONS = {
+    Phase.STARTING: "ComfyUI is starting.",
+    Phase.WARMING: "The warm-up prompt is running.",
+    Phase.DRAINING: "The server is shutting down.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one probe answers: whether all is well, and why not."""
+
+    ok: bool
+    reason: str | None = None
+
+
+class Readiness:
+    """The phase of the server, and the rules that the probes follow."""
+
+    def __init__(self) -> None:
+        self.phase = Phase.STARTING
+        self._failure: str | None = None
+
+    def enter(self, phase: Phase) -> None:
+        """Move to ``phase``; a failed server stays failed until it is started again."""
+        if self.phase is not Phase.FAILED:
+            self.phase = phase
+
+    def fail(self, reason: str) -> None:
+        """Record that the server cannot work, and why."""
+        self.phase = Phase.FAILED
+        self._failure = reason
+
+    @property
+    def reason(self) -> str | None:
+        """Why the server is not ready; None when it is."""
+        return self._failure if self.phase is Phase.FAILED else _REASONS.get(self.phase)
+
+    def health(self) -> Verdict:
+        """Answer the liveness probe: warm once means healthy until the process ends."""
+        return Verdict(self.phase in (Phase.READY, Phase.DRAINING), self.reason)
+
+    def ready(self, *, trouble: str | None, depth: int, max_depth: int) -> Verdict:
+        """Answer the readiness probe.
+
+        Args:
+            trouble: What is wrong with ComfyUI's execution now, None if nothing is.
+            depth: How many prompts wait or run.
+            max_depth: MAX_QUEUE_DEPTH; 0 is no limit.
+        """
+        if reason := self.reason or trouble:
+            return Verdict(False, reason)
+        if max_depth and depth >= max_depth:
+            return Verdict(
+                False, f"The queue holds {depth} prompts; MAX_QUEUE_DEPTH is {max_depth}."
+            )
+        return Verdict(True)
+
+    def require(self) -> None:
+        """Let new work in only when the server is ready.
+
+        Raises:
+            Unavailable: With the reason, and when to try again.
+        """
+        if reason := self.reason:
+            raise Unavailable(reason, headers={"Retry-After": "5"})

@@ -1,0 +1,41 @@
+"""How long each stage of a job took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+def unix_ms() -> int:
+    """Return the current Unix time in whole milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class Stopwatch:
+    """Adds up the seconds of named stages; each is read as whole milliseconds."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self._stages: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the time inside the ``with`` block to ``name``."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(name, time.perf_counter() - began)
+
+    def add(self, name: str, seconds: float) -> None:
+        """Count ``seconds`` to ``name``."""
+        self._stages[name] = self._stages.get(name, 0.0) + seconds
+
+    def ms(self, name: str) -> int:
+        """Return the milliseconds counted to ``name``, 0 if none were."""
+        return round(self._stages.get(name, 0.0) * 1000)
+
+    def total_ms(self) -> int:
+        """Return the milliseconds since the stopwatch was made."""
+        return round((time.perf_counter() - self._began) * 1000)

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from comfyui_stateless.config import LAUNCHER_ONLY, NOT_SERVED_YET, Settings, without_effect
+from comfyui_stateless.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def test_without_any_variable_the_defaults_hold() -> None:
+    settings = Settings.load()
+    assert settings.keys == ()
+    assert settings.cancel_on_disconnect is True
+    assert settings.log_level == "info"
+    assert settings.max_body_bytes == 100 * 1024 * 1024
+    assert settings.max_queue_depth == 0
+    assert settings.prepend_filenames is True
+    assert settings.reject_when_full is False
+    assert settings.warmup_prompt_file is None
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "value"),
+    [
+        ("CANCEL_ON_DISCONNECT", "false", False),
+        ("LOG_LEVEL", "warn", "warn"),
+        ("MAX_BODY_SIZE_MB", "1.5", 1.5),
+        ("MAX_QUEUE_DEPTH", "7", 7),
+        ("PREPEND_FILENAMES", "0", False),
+        ("REJECT_WHEN_FULL", "true", True),
+        ("MAX_QUEUE_DEPTH", "", 0),
+    ],
+)
+def test_a_variable_sets_the_field_of_its_name(
+    monkeypatch: pytest.MonkeyPatch, variable: str, text: str, value: object
+) -> None:
+    monkeypatch.setenv(variable, text)
+    assert getattr(Settings.load(), variable.lower()) == value
+
+
+def test_keys_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_KEYS", " one, two ,,three")
+    assert Settings.load().keys == ("one", "two", "three")
+
+
+def test_keys_do_not_show_when_settings_are_printed() -> None:
+    assert "hush" not in repr(Settings(api_keys="hush"))  # type: ignore[arg-type]
+
+
+def test_the_warm_up_file_has_to_be_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "warm-up.json"
+    monkeypatch.setenv("WARMUP_PROMPT_FILE", str(file))
+    with pytest.raises(ConfigError, match="WARMUP_PROMPT_FILE"):
+        Settings.load()
+    file.write_text("{}")
+    assert Settings.load().warmup_prompt_file == file
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("API_KEYS", " , "),
+        ("CANCEL_ON_DISCONNECT", "maybe"),
+        ("LOG_LEVEL", "loud"),
+        ("MAX_BODY_SIZE_MB", "0"),
+        ("MAX_BODY_SIZE_MB", "inf"),
+        ("MAX_BODY_SIZE_MB", "nan"),
+        ("MAX_QUEUE_DEPTH", "-1"),
+        ("MAX_QUEUE_DEPTH", "many"),
+    ],
+)
+def test_a_wrong_value_is_an_error_that_names_its_variable(
+    monkeypatch: pytest.MonkeyPatch, variable: str, text: str
+) -> None:
+    monkeypatch.setenv(variable, text)
+    with pytest.raises(ConfigError, match=variable):
+        Settings.load()
+
+
+def test_all_wrong_variables_come_in_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOG_LEVEL", "loud")
+    monkeypatch.setenv("MAX_QUEUE_DEPTH", "many")
+    monkeypatch.setenv("API_KEYS", ",")
+    with pytest.raises(ConfigError) as caught:
+        Settings.load()
+    assert set(caught.value.details["variables"]) == {"LOG_LEVEL", "MAX_QUEUE_DEPTH", "API_KEYS"}
+    assert all(name in caught.value.message for name in caught.value.details["variables"])
+
+
+def test_every_setting_says_what_it_is_for() -> None:
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_variables_without_effect_are_named_once_per_reason() -> None:
+    environ = {LAUNCHER_ONLY[0]: "x", NOT_SERVED_YET[0]: "x", "PATH": "/bin", "CMD": ""}
+    launcher, missing = without_effect(environ)
+    assert LAUNCHER_ONLY[0] in launcher
+    assert "CMD" not in launcher
+    assert NOT_SERVED_YET[0] in missing
+    assert without_effect({"PATH": "/bin"}) == []
