@@ -1,0 +1,217 @@
+"""What runs prompts, as seen by the stages: the ``Engine`` protocol and the values that flow.
+
+Nothing here knows HTTP or ComfyUI; ``host`` implements ``Engine`` on ComfyUI, tests on a script.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Graph = Mapping[str, Mapping[str, Any]]
+"""A prompt in ComfyUI's API format: node id to ``{class_type, inputs, _meta?}``."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeClass:
+    """What the stages need to know of a registered node class.
+
+    Attributes:
+        is_output: Whether it counts as an output node.
+        has_prefix: Whether it declares an input named ``filename_prefix``.
+        default_prefix: The default of that input, if it is text.
+    """
+
+    is_output: bool
+    has_prefix: bool
+    default_prefix: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedPrompt:
+    """A prompt that is ready to be validated and run.
+
+    Attributes:
+        run_id: An id of its own for every run, a UUID.
+        id: The caller's id, as it came.
+        graph: The graph with output prefixes and local names; never edited in place.
+        name_prefix: What goes in front of the names of files whose node takes no prefix.
+        extra_data: What ComfyUI hands to nodes, secrets included.
+    """
+
+    run_id: str
+    id: str
+    graph: Graph
+    name_prefix: str
+    extra_data: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedImage:
+    """One image taken from a node before anything encoded it.
+
+    Attributes:
+        node_id: The node of the caller's graph that it belongs to.
+        filename: Its name with subfolder, unique within the run.
+        temp: Whether it counts only when there is no other output.
+        pixels: uint8, ``[H, W]`` or ``[H, W, C]`` with C of 2, 3 or 4.
+        metadata: Gives the text chunks to embed, as pairs of keyword and text; may be slow.
+    """
+
+    node_id: str
+    filename: str
+    temp: bool
+    pixels: npt.NDArray[np.uint8]
+    metadata: Callable[[], tuple[tuple[str, str], ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFile:
+    """A file that a node wrote, in a folder of the run's own."""
+
+    node_id: str
+    filename: str
+    temp: bool
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class NodeText:
+    """A text that an output node showed."""
+
+    node_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTimes:
+    """When a node ran, in Unix milliseconds, and whether its result came from the cache."""
+
+    start: int
+    end: int
+    cached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """What a run of a prompt gave, beside its captured images.
+
+    Attributes:
+        prompt: The graph that ran, in the caller's own classes.
+        started: When it left ComfyUI's queue, in Unix milliseconds.
+        ended: When it was done, in Unix milliseconds.
+        nodes: The times of every node that ran or came from the cache.
+        files: The files that nodes wrote, in the order of the graph.
+        texts: The texts that nodes showed, in the order of the graph.
+    """
+
+    prompt: Graph
+    started: int
+    ended: int
+    nodes: Mapping[str, NodeTimes]
+    files: tuple[NodeFile, ...]
+    texts: tuple[NodeText, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFile:
+    """One output as it is delivered: its bytes, or the file that holds them when it is large.
+
+    ``width`` and ``height`` are pixels, None for what is no image.
+    """
+
+    node_id: str
+    filename: str
+    kind: str
+    media_type: str
+    body: bytes | Path
+    size: int
+    width: int | None
+    height: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PromptResult:
+    """All that a reply to a prompt says.
+
+    Attributes:
+        stats: Times in integer milliseconds, in the contract's form.
+        echo: The fields of the request that replies repeat.
+    """
+
+    id: str
+    prompt: Graph
+    outputs: tuple[OutputFile, ...]
+    texts: tuple[NodeText, ...]
+    stats: Mapping[str, Any]
+    echo: Mapping[str, Any]
+
+
+class Workspace(Protocol):
+    """The folder that holds what one run puts on disk."""
+
+    def folder(self) -> Path:
+        """Return the folder, made on the first call. May be called from any thread."""
+
+
+class Observer(Protocol):
+    """What wants to hear of a run while it goes on; called on any thread, must not block."""
+
+    def image(self, captured: CapturedImage) -> None: ...
+
+    def started(self) -> None: ...
+
+
+class Engine(Protocol):
+    """Runs prompts."""
+
+    async def start(self) -> None:
+        """Get ready to run prompts.
+
+        Raises:
+            OSError: A folder cannot be used.
+        """
+
+    def node_class(self, class_type: str) -> NodeClass | None:
+        """Return what is known of a class, None if no such class is registered."""
+
+    def workspace(self, run_id: str) -> AbstractAsyncContextManager[Workspace]:
+        """Return the place for the files of a run; leaving it deletes them."""
+
+    async def validate(self, prompt: PreparedPrompt, workspace: Workspace) -> Runnable:
+        """Check a prompt as ComfyUI does, without queueing it.
+
+        Raises:
+            InvalidPrompt: With ComfyUI's own node errors.
+        """
+
+    def queue_depth(self) -> int:
+        """Return how many prompts wait or run in ComfyUI, whoever sent them."""
+
+    def trouble(self) -> str | None:
+        """Return why prompts cannot be executed now, None if they can."""
+
+    async def models(self) -> dict[str, list[str]]:
+        """Return the files of every model folder, by folder name."""
+
+
+class Runnable(Protocol):
+    """A prompt that has passed ComfyUI's validation."""
+
+    async def run(self, observer: Observer, ended: Callable[[], None]) -> Execution:
+        """Run the prompt. Cancelling the call stops the run.
+
+        Args:
+            observer: Hears of images as soon as their node has made them.
+            ended: Called once when ComfyUI is done with the prompt, however this call ends.
+
+        Raises:
+            ExecutionError: A node raised.
+            ExecutionInterrupted: Somebody else stopped the run.
+        """

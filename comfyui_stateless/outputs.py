@@ -1,0 +1,230 @@
+"""From captured images and written files to outputs that can be delivered.
+
+Images are encoded, and converted, while later nodes still run: the thread that runs nodes only
+hands them over. Nothing large stays in memory: what a job has encoded beyond a bound goes to its
+workspace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+from .engine import CapturedImage, Execution, NodeFile, OutputFile, Workspace
+from .images import ConvertOutput, Frame, convert_file, encode
+from .media import image_size, kind, media_type
+from .naming import unique_name
+
+MAX_PENDING_BYTES = 512 * 1024 * 1024
+"""Bytes of pixels that may wait for an encoder before the thread that made them has to wait."""
+
+MAX_JOB_MEMORY = 64 * 1024 * 1024
+"""Bytes of encoded outputs that one job keeps in memory; what comes after goes to its folder."""
+
+T = TypeVar("T")
+
+
+class Encoders:
+    """The threads that encode images. Work waits in memory only up to ``MAX_PENDING_BYTES``."""
+
+    def __init__(self, threads: int | None = None) -> None:
+        self._pool = ThreadPoolExecutor(
+            max_workers=threads or max(2, os.cpu_count() or 2),
+            thread_name_prefix="stateless-encoder",
+        )
+        self._room = threading.Condition()
+        self._pending = 0
+
+    def submit(self, size: int, work: Callable[[], T]) -> Future[T]:
+        """Have ``work`` done by an encoder thread.
+
+        Args:
+            size: Bytes that ``work`` holds; the call blocks while too many wait already.
+        """
+        with self._room:
+            self._room.wait_for(
+                lambda: self._pending == 0 or self._pending + size <= MAX_PENDING_BYTES
+            )
+            self._pending += size
+        future = self._pool.submit(work)
+        future.add_done_callback(lambda _: self._release(size))
+        return future
+
+    def _release(self, size: int) -> None:
+        with self._room:
+            self._pending -= size
+            self._room.notify_all()
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """An output with its place: which node it came from, and whether others outrank it."""
+
+    output: OutputFile
+    temp: bool
+
+
+class Collector:
+    """Collects the outputs of one job: images as they are made, files when the run is over.
+
+    It observes the run; ``collect`` gives what came out.
+    """
+
+    def __init__(
+        self,
+        encoders: Encoders,
+        convert: ConvertOutput | None,
+        workspace: Workspace,
+        on_start: Callable[[], None],
+    ) -> None:
+        self._encoders = encoders
+        self._convert = convert
+        self._on_start = on_start
+        self._closed = False
+        self._futures: list[Future[_Encoded]] = []
+        self._store = _Store(workspace)
+
+    def __enter__(self) -> Collector:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed = True
+        for future in self._futures:
+            future.cancel()  # of a job that failed or was stopped: nobody wants the rest
+
+    def image(self, captured: CapturedImage) -> None:
+        """Take a captured image; called by the thread that runs nodes."""
+        if self._closed:
+            return  # of a run that has not stopped yet
+        self._futures.append(
+            self._encoders.submit(captured.pixels.nbytes, partial(self._encode, captured))
+        )
+
+    def started(self) -> None:
+        """Note that the run has left ComfyUI's queue; called by the thread that runs nodes."""
+        self._on_start()
+
+    async def collect(self, execution: Execution) -> tuple[OutputFile, ...]:
+        """Return the outputs in the order of the graph's nodes.
+
+        Files of type temp are left out where there is any other.
+
+        Raises:
+            ConversionError: An image could not be converted.
+        """
+        for file in execution.files:
+            self._futures.append(self._encoders.submit(0, partial(self._read, file)))
+        found = [await _result(future) for future in self._futures]
+        if any(not encoded.temp for encoded in found):
+            found = [encoded for encoded in found if not encoded.temp]
+        order = {node_id: index for index, node_id in enumerate(execution.prompt)}
+        found.sort(key=lambda encoded: order.get(encoded.output.node_id, len(order)))
+        return _uniquely_named(encoded.output for encoded in found)
+
+    def _encode(self, captured: CapturedImage) -> _Encoded:
+        frame = Frame(captured.pixels, captured.metadata())
+        height, width = captured.pixels.shape[:2]
+        name = _renamed(captured.filename, self._convert)
+        body = self._store.keep(encode(frame, self._convert))
+        return _Encoded(
+            OutputFile(
+                node_id=captured.node_id,
+                filename=name,
+                kind="image",
+                media_type=media_type(name),
+                body=body.content,
+                size=body.size,
+                width=width,
+                height=height,
+            ),
+            captured.temp,
+        )
+
+    def _read(self, file: NodeFile) -> _Encoded:
+        converted = convert_file(file.path, self._convert) if self._convert else None
+        if converted is None:
+            return _Encoded(_as_written(file), file.temp)
+        name = _renamed(file.filename, self._convert)
+        size = image_size(converted)
+        body = self._store.keep(converted)
+        output = replace(
+            _as_written(file),
+            filename=name,
+            media_type=media_type(name),
+            body=body.content,
+            size=body.size,
+            width=size[0] if size else None,
+            height=size[1] if size else None,
+        )
+        return _Encoded(output, file.temp)
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    content: bytes | Path
+    size: int
+
+
+class _Store:
+    """Keeps the encoded outputs of a job: the first in memory, what is too much in its folder."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._lock = threading.Lock()
+        self._held = 0
+        self._spooled = 0
+
+    def keep(self, content: bytes) -> _Body:
+        with self._lock:
+            fits = self._held + len(content) <= MAX_JOB_MEMORY
+            self._held += len(content) if fits else 0
+            self._spooled += 0 if fits else 1
+            number = self._spooled
+        if fits:
+            return _Body(content, len(content))
+        path = self._workspace.folder() / f"encoded-{number}"
+        path.write_bytes(content)
+        return _Body(path, len(content))
+
+
+def _as_written(file: NodeFile) -> OutputFile:
+    with file.path.open("rb") as stream:
+        found = media_type(file.filename, stream.read(64))
+    size = image_size(file.path) if found.startswith("image/") else None
+    return OutputFile(
+        node_id=file.node_id,
+        filename=file.filename,
+        kind=kind(found),
+        media_type=found,
+        body=file.path,
+        size=file.path.stat().st_size,
+        width=size[0] if size else None,
+        height=size[1] if size else None,
+    )
+
+
+async def _result(future: Future[T]) -> T:
+    return future.result() if future.done() else await asyncio.wrap_future(future)
+
+
+def _renamed(filename: str, convert: ConvertOutput | None) -> str:
+    if convert is None:
+        return filename
+    return str(PurePosixPath(filename).with_suffix(f".{convert.extension}"))
+
+
+def _uniquely_named(outputs: Iterable[OutputFile]) -> tuple[OutputFile, ...]:
+    taken: set[str] = set()
+    named = []
+    for output in outputs:
+        name = unique_name(output.filename, taken)
+        taken.add(name)
+        named.append(output if name == output.filename else replace(output, filename=name))
+    return tuple(named)
