@@ -1,0 +1,81 @@
+"""The application: routes as data, mounted on ComfyUI's server or served on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from ..errors import StatelessError
+from ..pipeline import Services
+from . import docs, handlers
+from .disconnects import Disconnects
+from .middleware import answer_errors, note_begun, require_key
+from .openapi import Document
+from .state import DISCONNECTS, DOCUMENT, SERVICES
+
+ROUTES = (
+    web.post("/prompt", handlers.prompt, name="prompt"),
+    web.post("/interrupt", handlers.interrupt, name="interrupt"),
+    web.get("/models", handlers.models, name="models"),
+    web.get("/health", handlers.health, name="health"),
+    web.get("/ready", handlers.ready, name="ready"),
+    web.get("/openapi.json", docs.openapi, name="openapi"),
+    web.get("/docs", docs.page, name="docs"),
+    web.get("/docs/", docs.page, name="docs-folder"),
+    web.get("/docs/json", docs.openapi_below_docs, name="docs-json"),
+    web.get("/docs/{name}", docs.asset, name="docs-asset"),
+)
+
+PROBES = frozenset({"health", "ready"})
+
+NO_HEADERS: Mapping[str, str] = {}
+
+
+def create_app(services: Services, *, headers: Mapping[str, str] = NO_HEADERS) -> web.Application:
+    """Return the API on ``services``.
+
+    Args:
+        headers: What every response carries beside its own headers.
+    """
+    keys = services.settings.keys
+    checks = [require_key(keys, PROBES)] if keys else []
+    app = _application(checks, headers)
+    app[SERVICES] = services
+    app[DISCONNECTS] = Disconnects(enabled=services.settings.cancel_on_disconnect)
+    app[DOCUMENT] = Document(needs_key=bool(keys))
+    app.add_routes(ROUTES)
+    return app
+
+
+def unavailable_app(
+    error: StatelessError, *, headers: Mapping[str, str] = NO_HEADERS
+) -> web.Application:
+    """Return an application that answers everything with ``error``; the probes in their own way."""
+    app = _application([], headers)
+
+    async def refuse(request: web.Request) -> web.Response:
+        # Raised for every request: without this it would hold the frames of all of them.
+        raise error.with_traceback(None)
+
+    async def health(request: web.Request) -> web.Response:
+        return handlers.unhealthy(error.message)
+
+    async def ready(request: web.Request) -> web.Response:
+        return handlers.unready(error.message)
+
+    app.add_routes([web.get("/health", health), web.get("/ready", ready)])
+    app.router.add_route("*", "/{path:.*}", refuse)
+    return app
+
+
+def _application(checks: Sequence[Middleware], headers: Mapping[str, str]) -> web.Application:
+    app = web.Application(middlewares=[answer_errors, *checks])
+
+    async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+        response.headers.update({**headers, "Cache-Control": "no-store"})
+
+    app.on_response_prepare.append(note_begun)
+    app.on_response_prepare.append(add_headers)
+    return app

@@ -1,0 +1,56 @@
+"""Reading the body of a request, within the limit of our own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+from aiohttp import web
+
+from ..errors import RequestError, TooLarge, UnsupportedMediaType
+
+THREAD_FROM_BYTES = 1024 * 1024
+"""Bodies of more bytes than this are parsed in a thread."""
+
+T = TypeVar("T")
+
+
+async def read_body(request: web.Request, limit: int) -> bytes:
+    """Return the whole body, decompressed.
+
+    Args:
+        limit: The most bytes that it may have, before and after decompression.
+
+    Raises:
+        TooLarge: It has more.
+        UnsupportedMediaType: It is a form with files.
+        RequestError: It breaks off, or is not compressed as its header says.
+    """
+    if request.content_type.startswith("multipart/"):
+        raise UnsupportedMediaType(
+            f"This route reads JSON, not {request.content_type}: send the request as the body, "
+            "with Content-Type: application/json."
+        )
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
+    body = bytearray()
+    try:
+        async for chunk in request.content.iter_any():
+            body += chunk
+            if len(body) > limit:
+                raise _too_large(limit)
+    except web.RequestPayloadError as error:
+        raise RequestError(f"The body cannot be read: {error}.") from None
+    return bytes(body)
+
+
+async def parsed(body: bytes, parse: Callable[[bytes], T]) -> T:
+    """Return ``parse(body)``, computed in a thread where the body is large."""
+    if len(body) > THREAD_FROM_BYTES:
+        return await asyncio.to_thread(parse, body)
+    return parse(body)
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The body is larger than the {limit} bytes that MAX_BODY_SIZE_MB allows.")

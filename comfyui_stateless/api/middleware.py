@@ -1,0 +1,120 @@
+"""The one place where errors become responses, and where API keys are checked."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import Sequence
+from contextvars import ContextVar
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from ..errors import MethodNotAllowed, NotFound, StatelessError, Unauthorized
+from .disconnects import is_gone
+from .wire import to_json
+
+log = logging.getLogger("comfyui_stateless.api")
+
+WORTH_READING_BYTES = 64 * 1024
+
+_begun: ContextVar[web.StreamResponse | None] = ContextVar("stateless_begun", default=None)
+"""The response of the request at hand, once its headers are on their way."""
+
+
+async def note_begun(request: web.Request, response: web.StreamResponse) -> None:
+    """Remember a response that can no longer be replaced; for ``on_response_prepare``."""
+    _begun.set(response)
+
+
+@web.middleware
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer every error in the one shape."""
+    try:
+        return await handler(request)
+    except StatelessError as error:
+        return _answer(request, error)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        return _answer(request, _translated(request, error))
+    except Exception as error:
+        if isinstance(error, ConnectionError) and is_gone(request):
+            return _begun.get() or web.Response(status=499)
+        log.error("A request failed", exc_info=error)
+        return _answer(request, StatelessError("The server failed; its log says why."))
+
+
+def require_key(keys: Sequence[str], open_routes: frozenset[str]) -> Middleware:
+    """Return a middleware that lets only callers in who show one of ``keys``.
+
+    Args:
+        open_routes: Names of the routes that need none.
+    """
+    accepted = [key.encode() for key in keys]
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        resource = request.match_info.route.resource
+        is_open = resource is not None and resource.name in open_routes
+        if not is_open and not _shows_key(request, accepted):
+            raise Unauthorized(
+                "This server needs an API key, as `Authorization: Bearer <key>` or "
+                "`X-API-Key: <key>`.",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        return await handler(request)
+
+    return check
+
+
+def _shows_key(request: web.Request, accepted: Sequence[bytes]) -> bool:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    shown = [token.strip()] if scheme.lower() == "bearer" else []
+    shown += [request.headers.get("X-API-Key", "").strip()]
+    # Every pair is compared, so that the time says nothing about which key was near.
+    pairs = [(text.encode("utf-8", "surrogateescape"), key) for text in shown for key in accepted]
+    return sum(hmac.compare_digest(text, key) for text, key in pairs) > 0
+
+
+def _translated(request: web.Request, error: web.HTTPException) -> StatelessError:
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = error.headers["Allow"]
+        return MethodNotAllowed(
+            f"{request.path} does not take {request.method}, but {allowed}.",
+            headers={"Allow": allowed},
+        )
+    if isinstance(error, web.HTTPNotFound):
+        return NotFound(f"There is no route {request.path}; the docs route lists all there are.")
+    log.error("An unexpected HTTP error", exc_info=error)
+    return StatelessError("The server failed; its log says why.")
+
+
+def _answer(request: web.Request, error: StatelessError) -> web.StreamResponse:
+    begun = _begun.get()
+    if begun is not None:
+        return _break_off(request, begun, error)
+    response = web.Response(
+        status=error.status,
+        body=to_json(error.body()),
+        headers={**error.headers, "Content-Type": "application/json; charset=utf-8"},
+    )
+    if _has_much_to_come(request):
+        response.force_close()
+    return response
+
+
+def _has_much_to_come(request: web.Request) -> bool:
+    """Whether so much of the body is unread that waiting for it is not worth the connection."""
+    length = request.content_length
+    return not request.content.is_eof() and (length is None or length > WORTH_READING_BYTES)
+
+
+def _break_off(
+    request: web.Request, begun: web.StreamResponse, error: StatelessError
+) -> web.StreamResponse:
+    """Close the connection: a response that stays short must not look like a whole one."""
+    log.error("A response broke off: %s", ascii(error.message))
+    if request.transport is not None:
+        request.transport.close()
+    return begun
