@@ -1,0 +1,19 @@
+"""The entry that ComfyUI imports: it puts the stateless API into the running server."""
+
+import logging
+import sys
+
+NODE_CLASS_MAPPINGS: dict[str, type] = {}
+"""Empty: this pack brings an API, no nodes for the editor."""
+
+if __package__ and "folder_paths" in sys.modules:  # in ComfyUI, not in a tool that reads packages
+    try:
+        from .comfyui_stateless.plugin import load
+
+        load()
+    except Exception as error:  # noqa: BLE001  whatever is missing, ComfyUI has to start
+        logging.getLogger("comfyui_stateless").error(
+            "The stateless API is off: %s: %s", type(error).__name__, error
+        )
+
+__all__ = ["NODE_CLASS_MAPPINGS"]

@@ -1,0 +1,1 @@
+"""ComfyUI as an engine: the only package that imports it."""

@@ -1,0 +1,65 @@
+"""Stopping runs: out of ComfyUI's queue, or by an interruption that hits no other prompt."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import nodes
+
+from .runs import Run
+
+REPEAT_S = 0.1
+"""How often a running prompt is interrupted until it is over."""
+
+STUCK_AFTER_S = 60.0
+"""Time after which a node that ignores its interruption makes the server count as not ready."""
+
+
+class Canceller:
+    """Stops runs in the background: whoever wanted them waits no longer.
+
+    Args:
+        queue: ComfyUI's PromptQueue.
+    """
+
+    def __init__(self, queue: Any) -> None:
+        self._queue = queue
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stuck: set[str] = set()
+
+    def stop(self, run: Run) -> None:
+        """Begin to stop a run; it is over when ComfyUI has let go of it."""
+        run.stopping = True
+        task = asyncio.ensure_future(self._stop(run))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def trouble(self) -> str | None:
+        """Return what is wrong when a node has ignored its interruption for long, else None."""
+        return "A node does not stop although its job was cancelled." if self._stuck else None
+
+    async def _stop(self, run: Run) -> None:
+        if self._queue.delete_queue_item(lambda item: item[1] == run.prompt_id):
+            run.drop()
+            return
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while not run.is_over:
+            self._interrupt(run)
+            await asyncio.sleep(REPEAT_S)
+            if loop.time() - began > STUCK_AFTER_S:
+                self._stuck.add(run.prompt_id)
+        self._stuck.discard(run.prompt_id)
+
+    def _interrupt(self, run: Run) -> None:
+        """Raise ComfyUI's flag if it would hit this very run.
+
+        The flag is one for all prompts, and reset when a prompt begins: raised too early it is
+        lost, raised too late it would hit the next prompt. So it is raised only while the run is
+        the running one, under the lock that the worker takes to change that.
+        """
+        with self._queue.mutex:
+            running = self._queue.currently_running.values()
+            if any(item[1] == run.prompt_id for item in running):
+                nodes.interrupt_processing(True)

@@ -1,0 +1,132 @@
+"""What the output nodes of a run left: the files they wrote and the texts they showed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+import folder_paths
+
+from ..engine import NodeFile, NodeText
+from .files import RunFolder
+from .plan import Plan
+
+log = logging.getLogger("comfyui_stateless.host")
+
+CLOCK_SLACK_S = 0.1
+"""File systems stamp times with a coarser clock than Python reads."""
+
+Shown = list[tuple[str, Mapping[str, Any]]]
+"""Node ids of the caller's graph, in its order, each with the ui output of a node."""
+
+
+def shown(plan: Plan, outputs: Mapping[str, Mapping[str, Any]]) -> Shown:
+    """Return ui outputs by the caller's nodes, in the graph's order."""
+    order = {node_id: index for index, node_id in enumerate(plan.graph)}
+    owned = [(plan.real_id(node_id), ui) for node_id, ui in outputs.items()]
+    return sorted(owned, key=lambda pair: order.get(pair[0], len(order)))
+
+
+def texts(outputs: Shown) -> Iterator[NodeText]:
+    """Yield the texts that nodes showed."""
+    for node_id, ui in outputs:
+        for key, values in ui.items():
+            if key == "result" or not isinstance(values, (list, tuple)):
+                continue  # "result" holds a viewer's arguments: paths and cameras
+            for value in values:
+                if isinstance(value, str):
+                    yield NodeText(node_id, value)
+
+
+class Files:
+    """Finds the files of one run and puts them into its folder.
+
+    Args:
+        since: When the run began, in Unix seconds. A file that is older is not the run's: it
+            stays where it is, and a link or copy of it is taken.
+    """
+
+    def __init__(self, plan: Plan, folder: RunFolder, since: float) -> None:
+        self._plan = plan
+        self._folder = folder
+        self._since = since - CLOCK_SLACK_S
+        self._seen: set[Path] = set()
+
+    def collect(self, outputs: Shown) -> list[NodeFile]:
+        """Return the files that nodes reported, and those of nodes that wrote without a report.
+
+        Raises:
+            OSError: A file could not be taken.
+        """
+        found: list[NodeFile] = []
+        for node_id, ui in outputs:
+            for entry in _entries(ui):
+                found.extend(self._reported(node_id, entry))
+        silent = self._plan.folders.keys() - {file.node_id for file in found}
+        for node_id in silent:
+            found.extend(self._unreported(node_id))
+        order = {node_id: index for index, node_id in enumerate(self._plan.graph)}
+        return sorted(found, key=lambda file: order.get(file.node_id, len(order)))
+
+    def _reported(self, node_id: str, entry: Mapping[str, Any]) -> Iterator[NodeFile]:
+        location = _locate(entry)
+        if location is None or location[1] in self._seen:
+            return
+        base, path = location
+        self._seen.add(path)
+        temp = entry.get("type") == "temp"
+        name = path.relative_to(base)
+        if name.parts[0] == self._folder.name:
+            yield NodeFile(node_id, PurePath(*name.parts[2:]).as_posix(), temp, path)
+        else:
+            yield NodeFile(node_id, self._own_name(name), temp, self._take(base, path))
+
+    def _own_name(self, name: PurePath) -> str:
+        prefix = self._plan.name_prefix
+        named = name if name.name.startswith(prefix) else name.with_name(f"{prefix}{name.name}")
+        return named.as_posix()
+
+    def _take(self, base: Path, path: Path) -> Path:
+        target = self._folder.make(base, "taken", str(len(self._seen))) / path.name
+        if path.stat().st_mtime >= self._since:
+            return path.replace(target)
+        try:
+            os.link(path, target)
+        except OSError:
+            shutil.copyfile(path, target)
+        return target
+
+    def _unreported(self, node_id: str) -> Iterator[NodeFile]:
+        root = Path(folder_paths.get_output_directory(), self._plan.folders[node_id])
+        for path in sorted(root.rglob("*")):
+            if path.is_file() and not path.is_symlink():
+                yield NodeFile(node_id, path.relative_to(root).as_posix(), False, path)
+
+
+def _entries(ui: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    for values in ui.values():
+        for value in values if isinstance(values, (list, tuple)) else ():
+            if isinstance(value, dict) and isinstance(value.get("filename"), str):
+                yield value
+
+
+def _locate(entry: Mapping[str, Any]) -> tuple[Path, Path] | None:
+    """Return the base folder and the path of a file entry.
+
+    None for entries of ComfyUI's input folder, which are the caller's, for paths that leave
+    their base, and for files that are not there.
+    """
+    kind = entry.get("type") or "output"
+    if kind not in ("output", "temp"):
+        return None
+    base = Path(os.path.realpath(folder_paths.get_directory_by_type(kind)))
+    below = Path(str(entry.get("subfolder") or ""), entry["filename"])
+    path = Path(os.path.realpath(base / below))
+    if not path.is_relative_to(base) or not path.is_file():
+        log.warning("A node reported a file that is not there: %s", ascii(str(below)))
+        return None
+    return base, path

@@ -1,0 +1,151 @@
+"""The engine that runs prompts inside this process's ComfyUI."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import folder_paths
+import torch
+from comfy import model_management
+
+from ..engine import Execution, NodeClass, Observer, PreparedPrompt, Workspace
+from ..errors import ExecutionError
+from .cancel import Canceller
+from .capture import Savers
+from .catalog import Catalog
+from .events import Events
+from .failures import breaks_device
+from .files import Folders, RunFolder, sweep
+from .learn import Expanders
+from .runs import Run, Runs
+from .submit import Accepted, Submission
+from .watchdog import Watchdog
+
+log = logging.getLogger("comfyui_stateless.host")
+
+WATCH_INTERVAL_S = 0.2
+"""How often live runs are looked for in ComfyUI's queue."""
+
+
+class ComfyEngine:
+    """Runs prompts on a PromptServer. Make one in a process, and call ``install`` once."""
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+        self._queue = server.prompt_queue
+        self._runs = Runs()
+        self._catalog = Catalog()
+        self._folders = Folders()
+        self._expanders = Expanders()
+        self._watchdog = Watchdog(server, self._runs)
+        self._submission = Submission(server, self._catalog, Savers(self._runs), self._expanders)
+        self._canceller = Canceller(self._queue)
+        self._watching: asyncio.Task[None] | None = None
+
+    def install(self) -> None:
+        """Put our hooks into ComfyUI."""
+        Events(self._server, self._runs, self._expanders).install()
+        self._watchdog.install()
+
+    async def start(self) -> None:
+        """Delete what a killed process left, and see that the output folder can be written.
+
+        Raises:
+            OSError: It cannot.
+        """
+        await asyncio.to_thread(sweep)
+        async with self.workspace("start") as folder:
+            await asyncio.to_thread(folder.folder)
+
+    def node_class(self, class_type: str) -> NodeClass | None:
+        return self._catalog.node_class(class_type)
+
+    def workspace(self, run_id: str) -> AbstractAsyncContextManager[RunFolder]:
+        return self._folders.workspace(run_id)
+
+    async def validate(self, prompt: PreparedPrompt, workspace: Workspace) -> ComfyRunnable:
+        assert isinstance(workspace, RunFolder)
+        return ComfyRunnable(self, await self._submission.validate(prompt, workspace), workspace)
+
+    def queue_depth(self) -> int:
+        return int(self._queue.get_tasks_remaining())
+
+    def trouble(self) -> str | None:
+        return self._watchdog.trouble() or self._canceller.trouble()
+
+    async def models(self) -> dict[str, list[str]]:
+        return await asyncio.to_thread(_models)
+
+    async def run(
+        self, accepted: Accepted, folder: RunFolder, observer: Observer, ended: Callable[[], None]
+    ) -> Execution:
+        """Put a prompt into ComfyUI's queue and wait for its end; cancelling stops it."""
+
+        def over() -> None:
+            self._runs.remove(run)
+            folder.idle()
+            ended()
+
+        run = Run(accepted.prompt_id, accepted.plan, folder, observer, accepted.secrets(), over)
+        folder.busy()
+        self._runs.add(run)
+        self._watch()
+        run.item = self._submission.put(accepted, run.client_id)
+        try:
+            return await run.result()
+        except asyncio.CancelledError:
+            self._canceller.stop(run)
+            raise
+        except ExecutionError as error:
+            if breaks_device(error):
+                await self._probe_device()
+            raise
+
+    def _watch(self) -> None:
+        if self._watching is None or self._watching.done():
+            self._watching = asyncio.ensure_future(self._watched())
+
+    async def _watched(self) -> None:
+        while self._runs.all():
+            await asyncio.sleep(WATCH_INTERVAL_S)
+            self._watchdog.put_back()
+
+    async def _probe_device(self) -> None:
+        """End the process if the device answers no more: each prompt would fail at once, for ever."""
+        try:
+            await asyncio.to_thread(_use_device)
+        except Exception as error:  # noqa: BLE001  whatever it is, the device is of no use
+            self._watchdog.breaks(f"The device fails after an error in a node: {error}.")
+
+
+class ComfyRunnable:
+    """A prompt that ComfyUI's validation has passed, ready to be queued."""
+
+    def __init__(self, engine: ComfyEngine, accepted: Accepted, folder: RunFolder) -> None:
+        self._engine = engine
+        self._accepted = accepted
+        self._folder = folder
+
+    async def run(self, observer: Observer, ended: Callable[[], None]) -> Execution:
+        return await self._engine.run(self._accepted, self._folder, observer, ended)
+
+
+def _models() -> dict[str, list[str]]:
+    folders = [name for name in folder_paths.folder_names_and_paths if name != "custom_nodes"]
+    return {name: _files_of(name) for name in folders}
+
+
+def _files_of(folder: str) -> list[str]:
+    try:
+        return list(folder_paths.get_filename_list(folder))
+    except OSError:
+        log.warning("The model folder %s could not be listed", folder, exc_info=True)
+        return []
+
+
+def _use_device() -> None:
+    torch.zeros(1, device=model_management.get_torch_device()).add_(1).cpu()

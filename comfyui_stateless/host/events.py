@@ -1,0 +1,122 @@
+"""Our ears in ComfyUI: one wrapper round each of three functions, installed once.
+
+They are transparent: whatever arguments come are passed on, and the prompts of others go through
+untouched. What ComfyUI sends of ours ends here; nobody is connected to hear it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from comfy_execution.graph import DynamicPrompt
+
+from .learn import Expanders
+from .runs import CLIENT, Run, Runs
+
+TEXT = 3
+"""The binary event of progress texts, which carries no prompt id."""
+
+STATUS_INTERVAL_S = 0.02
+"""ComfyUI sends its queue's length at every change; the last of this time goes out."""
+
+INSTALLED = "_comfyui_stateless_installed"
+
+
+class Events:
+    """Listens to a PromptServer.
+
+    Args:
+        server: ComfyUI's PromptServer.
+        expanders: Learns from every prompt, of anybody.
+    """
+
+    def __init__(self, server: Any, runs: Runs, expanders: Expanders) -> None:
+        self._server = server
+        self._queue = server.prompt_queue
+        self._runs = runs
+        self._expanders = expanders
+        self._status = _Latest(server.loop, server.send_sync)
+
+    def install(self) -> None:
+        """Put the wrappers in place; doing it again changes nothing."""
+        if getattr(self._server, INSTALLED, False):
+            return
+        setattr(self._server, INSTALLED, True)
+        self._server.send_sync = self._wrapped_send_sync(self._server.send_sync)
+        self._queue.task_done = self._wrapped_task_done(self._queue.task_done)
+        original = DynamicPrompt.get_original_prompt
+
+        def get_original_prompt(dynamic: Any, *args: Any, **kwargs: Any) -> Any:
+            graph = original(dynamic, *args, **kwargs)
+            run = self._runs.executing(graph)
+            return graph if run is None else run.presented()
+
+        DynamicPrompt.get_original_prompt = get_original_prompt
+
+    def _wrapped_send_sync(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def send_sync(event: Any, data: Any, *args: Any, **kwargs: Any) -> Any:
+            sid = args[0] if args else kwargs.get("sid")
+            run = self._owner(event, data, sid)
+            if run is not None:
+                return run.record(event, data)
+            if isinstance(sid, str) and sid.startswith(CLIENT):
+                return None  # of a run that is over already
+            if event == "status" and sid is None:
+                return self._status.send(event, data, *args, **kwargs)
+            return original(event, data, *args, **kwargs)
+
+        return send_sync
+
+    def _owner(self, event: Any, data: Any, sid: Any) -> Run | None:
+        if isinstance(data, dict) and (run := self._runs.get(data.get("prompt_id"))):
+            return run
+        if isinstance(sid, str) and sid.startswith(CLIENT):
+            return self._runs.get(sid[len(CLIENT) :])
+        if event == TEXT and sid is None:
+            return self._runs.get(getattr(self._server, "last_prompt_id", None))
+        return None
+
+    def _wrapped_task_done(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def task_done(*args: Any, **kwargs: Any) -> Any:
+            item_id = args[0] if args else kwargs["item_id"]
+            history = args[1] if len(args) > 1 else kwargs.get("history_result") or {}
+            status = args[2] if len(args) > 2 else kwargs.get("status")
+            item = self._queue.currently_running.get(item_id)
+            run = self._runs.get(item[1]) if item else None
+            if run is None:
+                result = original(*args, **kwargs)
+            else:
+                run.finishing = True
+                result = original(*args, **kwargs)
+                self._queue.delete_history_item(run.prompt_id)
+                run.finish(history, status)
+            if item:
+                self._expanders.learn(item[2], history)
+            return result
+
+        return task_done
+
+
+class _Latest:
+    """Sends the latest of many events, at most once in ``STATUS_INTERVAL_S``."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, send: Callable[..., Any]) -> None:
+        self._loop = loop
+        self._send = send
+        self._lock = threading.Lock()
+        self._latest: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+
+    def send(self, *args: Any, **kwargs: Any) -> None:
+        with self._lock:
+            waiting, self._latest = self._latest is not None, (args, kwargs)
+        if not waiting:
+            self._loop.call_soon_threadsafe(self._loop.call_later, STATUS_INTERVAL_S, self._flush)
+
+    def _flush(self) -> None:
+        with self._lock:
+            latest, self._latest = self._latest, None
+        if latest is not None:
+            self._send(*latest[0], **latest[1])

@@ -1,0 +1,166 @@
+"""From ComfyUI's report of how a prompt ended, or why it was refused, to our errors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..errors import (
+    ExecutionError,
+    ExecutionInterrupted,
+    InvalidPrompt,
+    OutOfMemory,
+    StatelessError,
+    WorkerDied,
+)
+from .plan import Plan, dangling_link
+
+_MEMORY_TYPE = re.compile(r"(^|\.)(OutOfMemoryError|MemoryError)$")
+_MEMORY_TEXT = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
+_DEVICE_TEXT = re.compile(
+    r"CUDA error|HIP error|AcceleratorError|device-side assert", re.IGNORECASE
+)
+
+
+def failure(status: Any, plan: Plan, secrets: Iterable[str]) -> StatelessError | None:
+    """Return the error that a prompt ended with, None if it succeeded.
+
+    Args:
+        status: ComfyUI's ``ExecutionStatus``: status_str, completed, messages.
+        secrets: Texts that no message may hold.
+    """
+    last = dict(status.messages) if status is not None else {}
+    if "execution_interrupted" in last:
+        return ExecutionInterrupted("The job was interrupted.")
+    if "execution_error" in last:
+        return node_failure(last["execution_error"], plan, secrets)
+    if "execution_success" in last:
+        return None
+    return ExecutionError("ComfyUI ended the prompt without saying why; its log may.")
+
+
+def node_failure(data: Mapping[str, Any], plan: Plan, secrets: Iterable[str]) -> ExecutionError:
+    """Return the error for an ``execution_error`` message."""
+    node_id = plan.real_id(str(data.get("node_id")))
+    class_type = plan.class_type(node_id) if node_id in plan.graph else data.get("node_type")
+    exception_type = str(data.get("exception_type", ""))
+    message = _without(str(data.get("exception_message", "")).strip(), secrets)
+    out_of_memory = _MEMORY_TYPE.search(exception_type) or _MEMORY_TEXT.search(message)
+    return (OutOfMemory if out_of_memory else ExecutionError)(
+        f"{class_type} (node {node_id}) failed: {message or exception_type}",
+        location=f"prompt.{node_id}",
+        details={
+            "node_id": node_id,
+            "class_type": class_type,
+            "exception_type": exception_type,
+            "exception_message": message,
+        },
+    )
+
+
+def worker_death(
+    error: BaseException, node_id: str | None, plan: Plan, secrets: Iterable[str]
+) -> WorkerDied:
+    """Return the error of the job whose node ended the worker thread."""
+    class_type = plan.class_type(node_id) if node_id in plan.graph and node_id else None
+    kind = type(error).__name__
+    where = f"{class_type} (node {node_id})" if class_type else "The prompt"
+    return WorkerDied(
+        f"{where} ended ComfyUI's worker thread with {kind}; a new one has been started.",
+        location=f"prompt.{node_id}" if class_type else "prompt",
+        details={
+            "node_id": node_id,
+            "class_type": class_type,
+            "exception_type": kind,
+            "exception_message": _without(str(error), secrets),
+        },
+    )
+
+
+def breaks_device(error: StatelessError) -> bool:
+    """Say whether an error may have left the device unusable for the whole process."""
+    details = error.details
+    text = f"{details.get('exception_type')} {details.get('exception_message')}"
+    return bool(_DEVICE_TEXT.search(text))
+
+
+def unknown_class(node_id: str, class_type: str) -> InvalidPrompt:
+    """Return the error for a node whose class is not registered."""
+    message = f"There is no node class {class_type!r} here; install the pack that has it."
+    return InvalidPrompt(
+        f"Node {node_id}: {message}",
+        location=f"prompt.{node_id}.class_type",
+        details={
+            "node_errors": {
+                node_id: {
+                    "errors": [
+                        {
+                            "type": "missing_node_type",
+                            "message": message,
+                            "details": f"Node ID '#{node_id}'",
+                            "extra_info": {"node_id": node_id, "class_type": class_type},
+                        }
+                    ],
+                    "dependent_outputs": [],
+                    "class_type": class_type,
+                }
+            }
+        },
+    )
+
+
+def refusal(
+    error: Mapping[str, Any] | None, node_errors: Mapping[str, Any], plan: Plan
+) -> InvalidPrompt:
+    """Return the error for a graph that ComfyUI's validation refused, in part or whole."""
+    errors = {
+        plan.real_id(node_id): {**found, "errors": [_shown(e) for e in found["errors"]]}
+        for node_id, found in node_errors.items()
+    }
+    for node_id, found in errors.items():
+        if node_id in plan.graph:
+            found["class_type"] = plan.class_type(node_id)
+    details = {"node_errors": errors}
+    if (link := dangling_link(plan.graph)) and _is_broken_link(errors):
+        node_id, name, target = link
+        return InvalidPrompt(
+            f"Node {node_id}: {name} is linked to node {target}, which is not in the graph.",
+            location=f"prompt.{node_id}.inputs.{name}",
+            details=details,
+        )
+    for node_id, found in errors.items():
+        for first in found["errors"]:
+            return InvalidPrompt(
+                f"Node {node_id} ({found['class_type']}): {_sentence(first)}",
+                location=_location(node_id, first),
+                details=details,
+            )
+    message = _sentence(error) if error else "ComfyUI refused the graph."
+    return InvalidPrompt(message, location="prompt", details=details)
+
+
+def _is_broken_link(errors: Mapping[str, Any]) -> bool:
+    kinds = {e.get("type", "") for found in errors.values() for e in found["errors"]}
+    return not errors or any(kind.startswith("exception_during") for kind in kinds)
+
+
+def _shown(error: Mapping[str, Any]) -> dict[str, Any]:
+    extra = {k: v for k, v in (error.get("extra_info") or {}).items() if k != "traceback"}
+    return {**error, "extra_info": extra}
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    message, details = error.get("message", ""), str(error.get("details") or "").strip()
+    return f"{message}: {details}" if details else str(message)
+
+
+def _location(node_id: str, error: Mapping[str, Any]) -> str:
+    name = error["extra_info"].get("input_name")
+    return f"prompt.{node_id}.inputs.{name}" if name else f"prompt.{node_id}"
+
+
+def _without(text: str, secrets: Iterable[str]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text

@@ -1,0 +1,187 @@
+"""From a prepared prompt to the graph that ComfyUI gets, and back to what the caller knows.
+
+ComfyUI gets a copy in which image savers are ours, other savers write into the run's folder and
+every output node is made to run. Each change is written down, so that the graph can be shown in
+the caller's own classes and names: in replies, and to nodes that embed it in files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..engine import Graph, PreparedPrompt
+from .capture import FOLDER_CLASS, PREFIX, Savers
+from .catalog import Catalog
+
+NONCE = "_stateless_nonce"
+"""An input that no class declares: it reaches no node, but no cached result has it."""
+
+MISSING = object()
+
+
+@dataclass(slots=True)
+class Plan:
+    """A graph for ComfyUI and the way back.
+
+    Attributes:
+        graph: What ComfyUI executes; it writes casts and ``is_changed`` into it.
+        name_prefix: What goes in front of the names of files whose node takes no prefix.
+        folders: The part of the run's folder that a node writes into, by node id.
+        captured: The nodes whose images never reach the disk.
+        discarded: Those of them whose images nobody will see.
+    """
+
+    graph: dict[str, dict[str, Any]]
+    name_prefix: str
+    folders: dict[str, str] = field(default_factory=dict)
+    captured: set[str] = field(default_factory=set)
+    discarded: set[str] = field(default_factory=set)
+    _classes: dict[str, str] = field(default_factory=dict)
+    _inputs: dict[tuple[str, str], Any] = field(default_factory=dict)
+    _added: set[str] = field(default_factory=set)
+
+    def set_input(self, node_id: str, name: str, value: Any) -> None:
+        """Change an input, remembering what the caller had there."""
+        inputs = self.graph[node_id]["inputs"]
+        self._inputs.setdefault((node_id, name), inputs.get(name, MISSING))
+        inputs[name] = value
+
+    def set_class(self, node_id: str, class_type: str) -> None:
+        """Change a node's class, remembering the caller's."""
+        self._classes[node_id] = self.graph[node_id]["class_type"]
+        self.graph[node_id]["class_type"] = class_type
+
+    def add(self, node_id: str, node: dict[str, Any]) -> None:
+        """Add a node of ours, which the caller never sees."""
+        self.graph[node_id] = node
+        self._added.add(node_id)
+
+    def class_type(self, node_id: str) -> str:
+        """Return the caller's class of a node."""
+        return self._classes.get(node_id, str(self.graph[node_id]["class_type"]))
+
+    def real_id(self, node_id: str) -> str:
+        """Return the caller's node that a node belongs to, which may have come by expansion."""
+        owner = node_id
+        while owner not in self.graph and "." in owner:
+            owner = owner.rpartition(".")[0]
+        return owner if owner in self.graph and owner not in self._added else node_id
+
+    def presented(self, *, with_is_changed: bool = False) -> dict[str, Any]:
+        """Return the graph as the caller knows it, with the casts of ComfyUI's validation.
+
+        Args:
+            with_is_changed: Keep what ComfyUI wrote of a node's change, as its own files do.
+        """
+        return {
+            node_id: self._presented_node(node_id, node, with_is_changed)
+            for node_id, node in self.graph.items()
+            if node_id not in self._added
+        }
+
+    def _presented_node(self, node_id: str, node: dict[str, Any], changed: bool) -> dict[str, Any]:
+        inputs = {}
+        for name, value in node["inputs"].items():
+            original = self._inputs.get((node_id, name), value)
+            if original is not MISSING:
+                inputs[name] = original
+        shown = {**node, "class_type": self.class_type(node_id), "inputs": inputs}
+        if not changed:
+            shown.pop("is_changed", None)
+        return shown
+
+
+def copied(graph: Graph) -> dict[str, dict[str, Any]]:
+    """Copy a graph as deep as ComfyUI edits it; a client's ``is_changed`` would be trusted, so it goes."""
+    return {
+        node_id: {
+            **{key: value for key, value in node.items() if key != "is_changed"},
+            "inputs": dict(node["inputs"]),
+        }
+        for node_id, node in graph.items()
+    }
+
+
+def plan(
+    graph: dict[str, dict[str, Any]],
+    prompt: PreparedPrompt,
+    folder: str,
+    catalog: Catalog,
+    savers: Savers,
+    expands: Callable[[str], bool],
+) -> Plan:
+    """Make the graph that ComfyUI gets out of ``graph``, which is edited.
+
+    Args:
+        folder: The name of the run's folder inside the output folder.
+        expands: Says whether a class is known to make nodes at run time.
+    """
+    made = Plan(graph, prompt.name_prefix)
+    for index, node_id in enumerate(list(graph)):
+        class_type = graph[node_id]["class_type"]
+        known = catalog.node_class(class_type)
+        if known is None:
+            continue
+        if known.is_output:
+            below = f"{folder}/{index}"
+            _plan_output(made, node_id, savers, prompt.run_id, below, has_prefix=known.has_prefix)
+        elif expands(class_type):
+            made.set_input(node_id, NONCE, prompt.run_id)
+    _discard_previews(made)
+    return made
+
+
+def _plan_output(
+    made: Plan, node_id: str, savers: Savers, nonce: str, folder: str, *, has_prefix: bool
+) -> None:
+    inputs = made.graph[node_id]["inputs"]
+    if saver := savers.saver(made.graph[node_id]["class_type"]):
+        if saver.passes_on:
+            _wire_past(made, node_id, inputs.get("images"))
+        made.set_class(node_id, saver.name)
+        made.set_input(node_id, NONCE, nonce)
+        made.captured.add(node_id)
+    elif has_prefix and PREFIX in inputs:
+        made.folders[node_id] = folder
+        made.set_input(node_id, PREFIX, _in_folder(made, node_id, folder, inputs[PREFIX]))
+    else:
+        made.set_input(node_id, NONCE, nonce)
+
+
+def _wire_past(made: Plan, node_id: str, source: Any) -> None:
+    """Link what hangs behind a saver to the saver's own source, or it would never be cached."""
+    if not _is_link(source):
+        return
+    for consumer, node in made.graph.items():
+        for name, value in node["inputs"].items():
+            if _is_link(value) and value[0] == node_id and value[1] == 0:
+                made.set_input(consumer, name, source)
+
+
+def _in_folder(made: Plan, node_id: str, folder: str, prefix: Any) -> Any:
+    if not _is_link(prefix):
+        return f"{folder}/{prefix}"
+    ours = f"{folder}/{PREFIX}"
+    made.add(ours, {"class_type": FOLDER_CLASS, "inputs": {"folder": folder, "prefix": prefix}})
+    return [ours, 0]
+
+
+def _discard_previews(made: Plan) -> None:
+    previews = {n for n in made.captured if made.class_type(n) == "PreviewImage"}
+    if made.captured - previews:
+        made.discarded = previews
+
+
+def _is_link(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
+
+
+def dangling_link(graph: Mapping[str, Mapping[str, Any]]) -> tuple[str, str, str] | None:
+    """Return the node, the input and the missing node of a link that leads nowhere, if any."""
+    for node_id, node in graph.items():
+        for name, value in node["inputs"].items():
+            if _is_link(value) and value[0] not in graph:
+                return node_id, name, value[0]
+    return None

@@ -1,0 +1,150 @@
+"""The thread that runs prompts: its death, its restart, and prompts that got lost.
+
+ComfyUI starts one such thread and never looks at it again: an exception that no node may raise,
+such as ``SystemExit``, ends it while the server goes on taking prompts.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from .runs import Run, Runs
+
+log = logging.getLogger("comfyui_stateless.host")
+
+NAME = "prompt_worker"
+MAX_IDLE_DEATHS = 3
+"""Deaths in a row that no prompt caused, after which only a new process can help."""
+
+EXIT_CODE = 70
+"""What the process ends with then: EX_SOFTWARE of sysexits.h."""
+
+
+class Watchdog:
+    """Watches ComfyUI's worker thread and starts it again when it dies."""
+
+    def __init__(self, server: Any, runs: Runs) -> None:
+        self._server = server
+        self._queue = server.prompt_queue
+        self._runs = runs
+        self._idle_deaths = 0
+        self._broken: str | None = None
+
+    def install(self) -> None:
+        """Listen for the death of threads; the hook that was there is still called."""
+        previous = threading.excepthook
+
+        def excepthook(args: Any) -> None:
+            try:
+                previous(args)
+            finally:
+                if args.thread is not None and NAME in args.thread.name:
+                    self._died(args.exc_value)
+
+        threading.excepthook = excepthook
+
+    def trouble(self) -> str | None:
+        """Return why prompts cannot be executed now, None if they can."""
+        if self._broken:
+            return self._broken
+        return None if self.is_alive() else "ComfyUI's worker thread is dead."
+
+    def is_alive(self) -> bool:
+        """Say whether a thread runs prompts."""
+        return any(NAME in thread.name and thread.is_alive() for thread in threading.enumerate())
+
+    def breaks(self, reason: str) -> None:
+        """Take the process for unusable, and end it shortly so that a supervisor starts a new one."""
+        log.critical("%s The process ends so that it can be started again.", reason)
+        self._broken = reason
+        threading.Thread(target=_exit_soon, daemon=True, name="stateless-exit").start()
+
+    def put_back(self) -> None:
+        """Queue the runs again that ComfyUI has lost: somebody cleared its queue."""
+        with self._queue.mutex:
+            there = {item[1] for item in self._queue.currently_running.values()}
+            there.update(item[1] for item in self._queue.queue)
+            lost = [run for run in self._runs.all() if self._is_lost(run, there)]
+            for run in lost:
+                self._queue.put(run.item)
+        for run in lost:
+            log.info("Run %s was cleared from ComfyUI's queue and is queued again", run.prompt_id)
+
+    @staticmethod
+    def _is_lost(run: Run, there: set[str]) -> bool:
+        settled = run.is_over or run.finishing or run.stopping
+        return not settled and run.prompt_id not in there
+
+    def _died(self, error: BaseException | None) -> None:
+        error = error or SystemExit()
+        running = dict(self._queue.currently_running)
+        log.error("ComfyUI's worker thread died of %s; starting a new one", type(error).__name__)
+        for item_id, item in running.items():
+            self._fail(item_id, item, error)
+        self._idle_deaths = 0 if running else self._idle_deaths + 1
+        if self._idle_deaths >= MAX_IDLE_DEATHS:
+            self.breaks("ComfyUI's worker thread keeps dying.")
+        else:
+            self._start()
+
+    def _fail(self, item_id: int, item: tuple[Any, ...], error: BaseException) -> None:
+        run = self._runs.get(item[1])
+        if run is not None:
+            run.die(error)
+        message = {
+            "prompt_id": item[1],
+            "node_id": getattr(self._server, "last_node_id", None),
+            "node_type": "",
+            "executed": [],
+            "exception_message": f"ComfyUI's worker thread died of {type(error).__name__}.",
+            "exception_type": type(error).__name__,
+            "traceback": [],
+            "current_inputs": {},
+            "current_outputs": [],
+            "timestamp": int(time.time() * 1000),
+        }
+        status = self._queue.ExecutionStatus("error", False, [("execution_error", message)])
+        self._queue.task_done(
+            item_id, {"outputs": {}, "meta": {}}, status, **self._strips_secrets()
+        )
+        if run is None and (client := item[3].get("client_id")):
+            self._server.send_sync("execution_error", message, client)
+            self._server.send_sync("executing", {"node": None, "prompt_id": item[1]}, client)
+
+    def _strips_secrets(self) -> dict[str, Any]:
+        """Return what keeps API keys out of ComfyUI's history, where this ComfyUI knows it."""
+        known = inspect.signature(type(self._queue).task_done).parameters
+        return {"process_item": lambda item: item[:5]} if "process_item" in known else {}
+
+    def _start(self) -> None:
+        target = self._target()
+        if target is None:
+            self.breaks("ComfyUI's worker thread died, and there is no way to start a new one.")
+            return
+        threading.Thread(
+            target=target,
+            daemon=True,
+            name=f"stateless-restarted ({NAME})",
+            args=(self._queue, self._server),
+        ).start()
+
+    @staticmethod
+    def _target() -> Callable[..., Any] | None:
+        for name in ("__main__", "main"):
+            target = getattr(sys.modules.get(name), NAME, None)
+            if callable(target):
+                return target  # type: ignore[no-any-return]
+        return None
+
+
+def _exit_soon() -> None:
+    time.sleep(2)  # what has failed is still told to its callers
+    logging.shutdown()
+    os._exit(EXIT_CODE)
