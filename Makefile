@@ -1,0 +1,60 @@
+# Everything here needs Python 3.10 or newer and make; the rest is set up when it is first needed.
+#   PYTHON=python3.12          the Python that the environment .venv is made with
+#   COMFY_HOME=/path           a ComfyUI of yours (default: a pinned release in .comfyui/)
+#   COMFY_PYTHON=/path/python  the Python that runs it (default: its own environment, else one is made)
+#   PORT=8188, LISTEN=127.0.0.1, ARGS="…"
+
+PYTHON ?= python3
+PORT ?= 8188
+VERSION ?= 0.3.75
+DEST ?=
+ARGS ?=
+
+SETUP := $(PYTHON) docker/comfyui.py
+VENV := .venv/bin/python
+
+export COMFY_HOME COMFY_PYTHON LISTEN ARGS
+
+.DEFAULT_GOAL := help
+.PHONY: help run serve comfyui test lint format typecheck bench tools clean
+
+help: ## this list
+	@sed -n 's/^#  / /p' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+run: ## set up, start ComfyUI with the extension, make a first image, keep serving until Ctrl-C
+	@exec $(PYTHON) examples/first_image.py --start --port $(PORT) --serve-args="$$ARGS"
+
+serve: ## set up and start ComfyUI with the extension in the foreground (ARGS: for its main.py)
+	@exec $(SETUP) serve --port $(PORT) -- $(ARGS)
+
+comfyui: ## get a ComfyUI: VERSION=0.3.52 DEST=folder
+	@$(SETUP) get --version $(VERSION) $(if $(DEST),--dest "$(DEST)")
+
+test: ## the whole suite, against real ComfyUIs (ARGS: for pytest)
+	@comfyuis=$$($(SETUP) prepare --dev) && \
+	STATELESS_TEST_COMFYUIS="$$comfyuis" $(VENV) -m pytest $(ARGS)
+
+bench: tools ## our route against ComfyUI's own, in one run (ARGS: for benchmarks/run.py)
+	@comfyuis=$$($(SETUP) prepare) && \
+	STATELESS_TEST_COMFYUIS="$$comfyuis" $(VENV) benchmarks/run.py $(ARGS)
+
+lint: tools ## formatting, linter and type checker: what a change has to pass
+	$(VENV) -m ruff format --check
+	$(VENV) -m ruff check
+	$(VENV) -m mypy
+
+format: tools ## format the code, and mend what the linter can
+	$(VENV) -m ruff format
+	$(VENV) -m ruff check --fix
+
+typecheck: tools ## the type checker alone
+	$(VENV) -m mypy
+
+tools:
+	@$(SETUP) tools
+
+clean: ## remove environments, caches and logs; ComfyUIs (with models and outputs) stay
+	rm -rf .venv .comfyui/envs .comfyui/setup.log .comfyui/torch-pins.txt
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info first-image.png
+	find . \( -name .git -o -name .comfyui \) -prune -o -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Getting a ComfyUI and the Python environments it runs in."""
