@@ -1,0 +1,38 @@
+"""The README names what there is: every setting, route and error code, with its true default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from comfyui_stateless import errors
+from comfyui_stateless.api.app import ROUTES
+from comfyui_stateless.config import Settings
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def rows() -> dict[str, str]:
+    """Return the README's table rows by their first cell."""
+    cells = [line.strip("|").split("|") for line in README.splitlines() if line.startswith("| `")]
+    return {first.strip().strip("`"): "|".join(rest).strip() for first, *rest in cells}
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_has_its_row_and_default(name: str) -> None:
+    default = Settings.model_fields[name].default
+    shown = "none" if default is None else f"`{str(default).lower()}`"
+    assert rows()[name.upper()].startswith(shown)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.path)
+def test_every_route_is_named(route: object) -> None:
+    path = str(getattr(route, "path")).rstrip("/")  # noqa: B009
+    assert path.startswith("/docs/") or f"{getattr(route, 'method')} {path}`" in README  # noqa: B009
+
+
+def test_every_error_code_that_a_route_answers_is_named() -> None:
+    classes = [c for c in vars(errors).values() if isinstance(c, type)]
+    codes = {c.code for c in classes if issubclass(c, errors.StatelessError)}
+    assert {code for code in codes if f"`{code}`" not in README} == set()
