@@ -59,6 +59,8 @@ def _name_outputs(
 
 def _literal_prefix(inputs: dict[str, Any], known: NodeClass) -> str | None:
     value = inputs.get(PREFIX, known.default_prefix)
+    if isinstance(value, dict):
+        value = value.get("__value__")  # how ComfyUI's editor wraps a value that is no link
     is_literal = isinstance(value, (str, int, float))
     return str(value) if known.has_prefix and is_literal else None
 

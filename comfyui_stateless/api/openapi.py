@@ -258,14 +258,20 @@ def _errors(classes: Iterable[type[StatelessError]]) -> Schema:
 
 
 def _error(status: int, classes: list[type[StatelessError]]) -> Schema:
-    meanings = {cls.code: inspect.getdoc(cls) or "" for cls in classes}
+    meanings = {cls.code: _meaning(cls) for cls in classes}
     listing = "".join(f"\n- `{code}`: {meaning}" for code, meaning in meanings.items())
     answer = _json(
         f"{HTTPStatus(status).phrase}. `code` is one of:\n{listing}", _error_schema(list(meanings))
     )
-    example = classes[0](meanings[classes[0].code].partition("\n")[0]).body()
+    example = classes[0](meanings[classes[0].code]).body()
     answer["content"]["application/json"]["example"] = example
     return answer
+
+
+def _meaning(cls: type[StatelessError]) -> str:
+    if cls is StatelessError:
+        return "The server failed; its log says why."
+    return inspect.getdoc(cls) or ""
 
 
 def _error_schema(codes: list[str]) -> Schema:

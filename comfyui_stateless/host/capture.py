@@ -25,6 +25,8 @@ from ..naming import leaves_folder
 
 FOLDER_CLASS = "StatelessFolder"
 PREFIX = "filename_prefix"
+BAND = 32768
+"""Values that are scaled at a time: from this many on torch splits work over threads."""
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -156,8 +158,30 @@ def to_uint8(image: torch.Tensor) -> Pixels:
     """
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (2, 3, 4)):
         raise TypeError(f"An image of shape {tuple(image.shape)} cannot be saved.")
-    scaled = image.detach().mul(255.0).clamp_(0, 255)
-    return scaled.to(torch.uint8).contiguous().cpu().numpy()  # type: ignore[no-any-return]
+    image = image.detach()
+    pixels = _banded(image) if image.device.type == "cpu" else _scaled(image)
+    return pixels.cpu().numpy()  # type: ignore[no-any-return]
+
+
+def _scaled(image: torch.Tensor) -> torch.Tensor:
+    return image.mul(255.0).clamp_(0, 255).to(torch.uint8).contiguous()
+
+
+def _banded(image: torch.Tensor) -> torch.Tensor:
+    """Scale in bands that fit a core's cache and are too small for torch to call other threads.
+
+    The encoder threads want those cores: waiting for them made this take five times as long.
+    """
+    flat = image.reshape(-1)
+    kind = image.dtype if image.is_floating_point() else torch.float32
+    pixels = torch.empty(flat.shape, dtype=torch.uint8)
+    scaled = torch.empty(min(BAND, flat.numel()), dtype=kind)
+    for start in range(0, flat.numel(), BAND):
+        band = flat[start : start + BAND]
+        scaled = scaled[: band.numel()]
+        torch.mul(band, 255.0, out=scaled)
+        pixels[start : start + BAND].copy_(scaled.clamp_(0, 255))
+    return pixels.reshape(image.shape)
 
 
 class StatelessFolder:

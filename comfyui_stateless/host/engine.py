@@ -57,6 +57,7 @@ class ComfyEngine:
         Raises:
             OSError: It cannot.
         """
+        self._watchdog.remember()
         await asyncio.to_thread(sweep)
         async with self.workspace("start") as folder:
             await asyncio.to_thread(folder.folder)

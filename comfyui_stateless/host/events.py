@@ -86,15 +86,16 @@ class Events:
             status = args[2] if len(args) > 2 else kwargs.get("status")
             item = self._queue.currently_running.get(item_id)
             run = self._runs.get(item[1]) if item else None
-            if run is None:
-                result = original(*args, **kwargs)
-            else:
-                run.finishing = True
-                result = original(*args, **kwargs)
-                self._queue.delete_history_item(run.prompt_id)
-                run.finish(history, status)
             if item:
                 self._expanders.learn(item[2], history)
+            if run is None:
+                return original(*args, **kwargs)
+            run.finishing = True
+            result = original(*args, **kwargs)
+            self._queue.delete_history_item(run.prompt_id)
+            run.finish(history, status)
+            # Newer ComfyUI goes on to register the files in its database of assets.
+            history["outputs"] = {}
             return result
 
         return task_done

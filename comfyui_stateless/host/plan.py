@@ -175,7 +175,10 @@ def _discard_previews(made: Plan) -> None:
 
 
 def _is_link(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
+    """Say whether a value is ``[node id, output]``, as ComfyUI's ``graph_utils.is_link`` does."""
+    if not isinstance(value, list) or len(value) != 2:
+        return False
+    return isinstance(value[0], str) and isinstance(value[1], (int, float))
 
 
 def dangling_link(graph: Mapping[str, Mapping[str, Any]]) -> tuple[str, str, str] | None:

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from .runs import Run, Runs
@@ -35,6 +36,7 @@ class Watchdog:
         self._queue = server.prompt_queue
         self._runs = runs
         self._idle_deaths = 0
+        self._again = _from_main(server)
         self._broken: str | None = None
 
     def install(self) -> None:
@@ -50,6 +52,15 @@ class Watchdog:
 
         threading.excepthook = excepthook
 
+    def remember(self) -> None:
+        """Note how the thread that runs now was started: its arguments differ between versions."""
+        for thread in filter(_is_worker, threading.enumerate()):
+            started = vars(thread)
+            if callable(target := started.get("_target")):
+                self._again = partial(
+                    target, *started.get("_args", ()), **started.get("_kwargs", {})
+                )
+
     def trouble(self) -> str | None:
         """Return why prompts cannot be executed now, None if they can."""
         if self._broken:
@@ -58,7 +69,7 @@ class Watchdog:
 
     def is_alive(self) -> bool:
         """Say whether a thread runs prompts."""
-        return any(NAME in thread.name and thread.is_alive() for thread in threading.enumerate())
+        return any(map(_is_worker, threading.enumerate()))
 
     def breaks(self, reason: str) -> None:
         """Take the process for unusable, and end it shortly so that a supervisor starts a new one."""
@@ -124,24 +135,23 @@ class Watchdog:
         return {"process_item": lambda item: item[:5]} if "process_item" in known else {}
 
     def _start(self) -> None:
-        target = self._target()
-        if target is None:
+        if self._again is None:
             self.breaks("ComfyUI's worker thread died, and there is no way to start a new one.")
             return
-        threading.Thread(
-            target=target,
-            daemon=True,
-            name=f"stateless-restarted ({NAME})",
-            args=(self._queue, self._server),
-        ).start()
+        name = f"stateless-restarted ({NAME})"
+        threading.Thread(target=self._again, daemon=True, name=name).start()
 
-    @staticmethod
-    def _target() -> Callable[..., Any] | None:
-        for name in ("__main__", "main"):
-            target = getattr(sys.modules.get(name), NAME, None)
-            if callable(target):
-                return target  # type: ignore[no-any-return]
-        return None
+
+def _is_worker(thread: threading.Thread) -> bool:
+    return NAME in thread.name and thread.is_alive()
+
+
+def _from_main(server: Any) -> Callable[[], Any] | None:
+    for name in ("__main__", "main"):
+        target = getattr(sys.modules.get(name), NAME, None)
+        if callable(target):
+            return partial(target, server.prompt_queue, server)
+    return None
 
 
 def _exit_soon() -> None:

@@ -264,6 +264,8 @@ async def test_a_zip_beyond_32_bits_is_written_with_64(tmp_path: Path) -> None:
     with zipfile.ZipFile(written) as opened:
         assert opened.testzip() is None
         assert opened.read("large") == WAV
+        versions = [entry.extract_version for entry in opened.infolist()]
+    assert versions == [20, 20, 45]
 
 
 def test_names_in_archives_can_be_extracted_anywhere() -> None:
