@@ -6,7 +6,6 @@ prefix. Swagger UI itself comes from the installed package ``swagger-ui-py``.
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 from pathlib import Path
 
@@ -81,7 +80,6 @@ async def asset(request: web.Request) -> web.StreamResponse:
     return web.FileResponse(_swagger_ui() / name)
 
 
-@functools.cache
 def _swagger_ui() -> Path:
     # Looked up, not imported: the package's own code would load frameworks for nothing.
     found = importlib.util.find_spec("swagger_ui")

@@ -38,7 +38,7 @@ async def interrupt(request: web.Request) -> web.Response:
     """Stop every live job of an id."""
     services = request.app[SERVICES]
     body = await read_body(request, services.settings.max_body_bytes)
-    wanted = parse_interrupt(body)
+    wanted = await parsed(body, parse_interrupt)
     if services.jobs.interrupt(wanted.id):
         return json_response({"id": wanted.id, "interrupted": "success"})
     return json_response({"id": wanted.id, "interrupted": "failed"}, status=404)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
 from aiohttp import web
@@ -62,3 +63,16 @@ async def test_no_other_file_of_the_package_is_served(serve: Serve, name: str) -
     async with site.client.get(URL(f"/docs/{name}", encoded=True)) as response:
         assert response.status == 404
         assert (await response.json())["code"] == "not_found"
+
+
+async def test_without_the_package_the_page_says_what_to_install(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "swagger_ui", None)
+    site = await serve()
+    for path in ("/docs", "/docs/swagger-ui.css"):
+        async with site.client.get(path) as response:
+            assert response.status == 503
+            assert "pip install swagger-ui-py" in (await response.json())["error"]
+    async with site.client.get("/openapi.json") as response:
+        assert response.status == 200

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 import uuid
 from typing import Any
 
@@ -288,20 +289,20 @@ async def test_the_same_application_serves_below_a_prefix(start: Any) -> None:
         assert response.content_type == "text/plain"
 
 
-async def test_the_loop_goes_on_while_a_large_reply_is_sent(serve: Serve) -> None:
+async def test_the_loop_is_never_held_for_long_while_a_large_reply_is_sent(serve: Serve) -> None:
     async def large(play: Play) -> None:
         play.file("a.bin", 100 * 1024 * 1024)
 
     site = await serve(FakeEngine(large))
-    loop = asyncio.get_running_loop()
     longest, reading = 0.0, True
 
     async def watch() -> None:
         nonlocal longest
         while reading:
-            before = loop.time()
-            await asyncio.sleep(0.001)
-            longest = max(longest, loop.time() - before)
+            # Processor time of this thread: what else the machine does does not count.
+            before = time.thread_time()
+            await asyncio.sleep(0)
+            longest = max(longest, time.thread_time() - before)
 
     watcher = asyncio.ensure_future(watch())
     async with site.prompt() as response:
@@ -309,4 +310,4 @@ async def test_the_loop_goes_on_while_a_large_reply_is_sent(serve: Serve) -> Non
             pass
     reading = False
     await watcher
-    assert longest < 0.25
+    assert longest < 0.05
