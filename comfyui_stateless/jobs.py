@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
+from typing import Any
 
 from .engine import PromptResult
 from .errors import ExecutionInterrupted, ExecutionTimeout, QueueFull, StatelessError
@@ -60,7 +61,7 @@ class Job:
         self.state = JobState.PREPARING
         self.watch = Stopwatch()
         self._queued_at = 0.0
-        self._task: asyncio.Task[PromptResult] | None = None
+        self._task: asyncio.Task[Any] | None = None
         self._stopped: StatelessError | None = None
 
     def __str__(self) -> str:
@@ -85,25 +86,31 @@ class Job:
             self._task.cancel()
 
     async def run(self, work: Callable[[], Awaitable[PromptResult]]) -> PromptResult:
-        """Do ``work`` as this job, within its time.
+        """Do ``work`` as this job, within its time, in the task that calls.
+
+        To stop the job is to cancel that task while it is in here.
 
         Raises:
             StatelessError: What ``work`` raised, or what the job was stopped with.
         """
-        if self._stopped is not None:
-            raise self._stopped
+        self._raise_if_stopped()
         loop = asyncio.get_running_loop()
-        self._task = asyncio.ensure_future(_awaited(work))
+        self._task = asyncio.current_task()
         timer = loop.call_later(self.timeout_s, self._time_out) if self.timeout_s else None
         try:
-            return await self._task
+            return await work()
         except asyncio.CancelledError:
-            if self._stopped is None:
-                raise
-            raise self._stopped from None
+            _take_back_cancel(self._stopped)
+            self._raise_if_stopped()
+            raise
         finally:
+            self._task = None
             if timer is not None:
                 timer.cancel()
+
+    def _raise_if_stopped(self) -> None:
+        if self._stopped is not None:
+            raise self._stopped from None
 
     def _time_out(self) -> None:
         self.stop(
@@ -232,5 +239,8 @@ class Jobs:
         self._hand_out()
 
 
-async def _awaited(work: Callable[[], Awaitable[PromptResult]]) -> PromptResult:
-    return await work()
+def _take_back_cancel(stopped: StatelessError | None) -> None:
+    """Let a task that we cancelled count as not cancelled, where Python (3.11 on) keeps count."""
+    uncancel = getattr(asyncio.current_task(), "uncancel", None)
+    if stopped is not None and uncancel is not None:
+        uncancel()

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 import time
 import unicodedata
 
 MAX_ID_BYTES = 150
 """Bytes of an id that go into a file name: 255 is what file systems take for the whole."""
+
+_PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_. -]{0,149}")
+"""Ids that are safe as they are, such as UUIDs: most of them."""
 
 _RESERVED = frozenset('/\\:*?"<>|')
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
@@ -20,6 +24,8 @@ def safe_id(text: str) -> str:
     Path separators, characters that some file system refuses, and characters that do not print
     become ``_``; so do leading dots. The result has at most ``MAX_ID_BYTES`` bytes of UTF-8.
     """
+    if _PLAIN.fullmatch(text):
+        return text
     safe = "".join("_" if _is_unsafe(c) else c for c in text)
     dots = len(safe) - len(safe.lstrip("."))
     return _shortened("_" * dots + safe[dots:], MAX_ID_BYTES)

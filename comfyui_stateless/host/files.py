@@ -79,11 +79,20 @@ class RunFolder:
         """Whether ComfyUI has nothing to do with the run."""
         return self._idle.is_set()
 
+    @property
+    def is_unused(self) -> bool:
+        """Whether nothing was ever put into it."""
+        return not self._made
+
+    def close(self) -> None:
+        """Make no folder from now on."""
+        with self._lock:
+            self._open = False
+
     async def remove(self) -> None:
         """Delete the folders once ComfyUI is done with the run."""
         await self._idle.wait()
-        with self._lock:
-            self._open = False
+        self.close()
         if self._made:
             await asyncio.to_thread(_remove_trees, self._made)
 
@@ -101,11 +110,17 @@ class Folders:
         try:
             yield folder
         finally:
-            removal = asyncio.create_task(folder.remove())
-            self._removals.add(removal)
-            removal.add_done_callback(self._removals.discard)
             if folder.is_idle:
-                await asyncio.shield(removal)
+                folder.close()
+            if not (folder.is_idle and folder.is_unused):
+                await self._removed(folder)
+
+    async def _removed(self, folder: RunFolder) -> None:
+        removal = asyncio.create_task(folder.remove())
+        self._removals.add(removal)
+        removal.add_done_callback(self._removals.discard)
+        if folder.is_idle:
+            await asyncio.shield(removal)
 
 
 def sweep() -> None:

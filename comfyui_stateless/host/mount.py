@@ -41,4 +41,5 @@ def cors_headers() -> dict[str, str]:
         "Access-Control-Allow-Methods": "POST, GET, DELETE, PUT, OPTIONS, PATCH",
         "Access-Control-Allow-Headers": "Content-Type, Authorization, X-API-Key",
         "Access-Control-Allow-Credentials": "true",
+        "Access-Control-Expose-Headers": "X-Prompt-Id, Retry-After",
     }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +23,27 @@ from .files import RunFolder
 from .learn import Expanders
 from .plan import Plan, copied, plan
 
-SENSITIVE = tuple(
-    getattr(execution, "SENSITIVE_EXTRA_DATA_KEYS", ("auth_token_comfy_org", "api_key_comfy_org"))
-)
-HAS_SENSITIVE = hasattr(execution, "SENSITIVE_EXTRA_DATA_KEYS")
-"""Whether this ComfyUI's queue keeps secrets apart from what it shows of a prompt."""
+SENSITIVE = tuple(execution.SENSITIVE_EXTRA_DATA_KEYS)
+
+KEEPS_SECRETS = "process_item" in inspect.signature(execution.PromptQueue.task_done).parameters
+"""Whether this ComfyUI's queue has a place for secrets that it does not show: 0.3.68 and later."""
+
+QUICK_S = 0.001
+"""Seconds below which a validation may be done on the loop."""
+
+MAX_KNOWN = 1000
+"""Sets of classes whose validation times are kept."""
+
+
+class Discreet(dict[str, Any]):
+    """What nodes get, on a ComfyUI whose queue shows all of it: secrets are given, not shown."""
+
+    def __init__(self, shown: Mapping[str, Any], secrets: Mapping[str, Any]) -> None:
+        super().__init__(shown)
+        self._secrets = dict(secrets)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self._secrets[key] if key in self._secrets else super().get(key, default)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +79,13 @@ class Submission:
             max_workers=1, thread_name_prefix="stateless-validator"
         )
         self._validation_loop = asyncio.new_event_loop()
+        self._seconds: dict[frozenset[str], float] = {}
 
     async def validate(self, prompt: PreparedPrompt, folder: RunFolder) -> Accepted:
-        """Plan a prompt and check it as ComfyUI does, off the loop: it lists folders.
+        """Plan a prompt and check it as ComfyUI does.
+
+        Off the loop, since loaders list folders; but what was quick with the same classes the
+        last time is done at once, as a thread would cost more than the check.
 
         Raises:
             InvalidPrompt: With ComfyUI's own node errors.
@@ -72,9 +94,7 @@ class Submission:
         made = plan(
             graph, prompt, folder.name, self._catalog, self._savers, self._expanders.__contains__
         )
-        outputs = await asyncio.get_running_loop().run_in_executor(
-            self._validator, self._validated, prompt.run_id, made, folder
-        )
+        outputs = await self._validated(prompt.run_id, made, folder)
         sensitive = {key: extra_data.pop(key) for key in SENSITIVE if key in extra_data}
         return Accepted(prompt.run_id, made, outputs, extra_data, sensitive)
 
@@ -90,17 +110,18 @@ class Submission:
         self._server.number += 1
         extra_data = {
             **accepted.extra_data,
-            **({} if HAS_SENSITIVE else accepted.sensitive),
             "client_id": client_id,
             "create_time": int(time.time() * 1000),
         }
+        if not KEEPS_SECRETS:
+            extra_data = Discreet(extra_data, accepted.sensitive)
         return (
             number,
             accepted.prompt_id,
             accepted.plan.graph,
             extra_data,
             accepted.outputs,
-            accepted.sensitive,
+            accepted.sensitive if KEEPS_SECRETS else {},
         )
 
     def _hooked(
@@ -120,14 +141,34 @@ class Submission:
                 raise unknown_class(node_id, node["class_type"])
         return graph, data.get("extra_data", {})
 
-    def _validated(self, prompt_id: str, made: Plan, folder: RunFolder) -> list[str]:
-        valid, error, outputs, node_errors = self._validation_loop.run_until_complete(
-            execution.validate_prompt(prompt_id, made.graph, None)
-        )
+    async def _validated(self, prompt_id: str, made: Plan, folder: RunFolder) -> list[str]:
+        classes = frozenset(node["class_type"] for node in made.graph.values())
+        if not made.folders and self._seconds.get(classes, QUICK_S) < QUICK_S:
+            began = time.perf_counter()
+            found = await execution.validate_prompt(prompt_id, made.graph, None)
+            self._seconds[classes] = time.perf_counter() - began
+        else:
+            loop = asyncio.get_running_loop()
+            found = await loop.run_in_executor(
+                self._validator, self._validate, prompt_id, made, folder, classes
+            )
+        valid, error, outputs, node_errors = found
         if not valid or node_errors:
             raise refusal(error, node_errors, made)
+        wanted = set(outputs)
+        return [node_id for node_id in made.graph if node_id in wanted]
+
+    def _validate(
+        self, prompt_id: str, made: Plan, folder: RunFolder, classes: frozenset[str]
+    ) -> Any:
+        began = time.perf_counter()
+        found = self._validation_loop.run_until_complete(
+            execution.validate_prompt(prompt_id, made.graph, None)
+        )
+        if len(self._seconds) >= MAX_KNOWN:
+            self._seconds.clear()
+        self._seconds[classes] = time.perf_counter() - began
         base = Path(folder_paths.get_output_directory())
         for below in made.folders.values():
             folder.make(base, *Path(below).parts[1:])
-        wanted = set(outputs)
-        return [node_id for node_id in made.graph if node_id in wanted]
+        return found

@@ -6,7 +6,6 @@ such as ``SystemExit``, ends it while the server goes on taking prompts.
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 import sys
@@ -17,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from .runs import Run, Runs
+from .submit import KEEPS_SECRETS
 
 log = logging.getLogger("comfyui_stateless.host")
 
@@ -98,12 +98,19 @@ class Watchdog:
         running = dict(self._queue.currently_running)
         log.error("ComfyUI's worker thread died of %s; starting a new one", type(error).__name__)
         for item_id, item in running.items():
-            self._fail(item_id, item, error)
+            self._settle(item_id, item, error)
         self._idle_deaths = 0 if running else self._idle_deaths + 1
         if self._idle_deaths >= MAX_IDLE_DEATHS:
             self.breaks("ComfyUI's worker thread keeps dying.")
         else:
             self._start()
+
+    def _settle(self, item_id: int, item: tuple[Any, ...], error: BaseException) -> None:
+        try:
+            self._fail(item_id, item, error)
+        except Exception:
+            # Whatever goes wrong with this prompt, the others need a new thread.
+            log.exception("Prompt %s could not be settled", item[1])
 
     def _fail(self, item_id: int, item: tuple[Any, ...], error: BaseException) -> None:
         run = self._runs.get(item[1])
@@ -122,17 +129,11 @@ class Watchdog:
             "timestamp": int(time.time() * 1000),
         }
         status = self._queue.ExecutionStatus("error", False, [("execution_error", message)])
-        self._queue.task_done(
-            item_id, {"outputs": {}, "meta": {}}, status, **self._strips_secrets()
-        )
+        strips_secrets = {"process_item": lambda item: item[:5]} if KEEPS_SECRETS else {}
+        self._queue.task_done(item_id, {"outputs": {}, "meta": {}}, status, **strips_secrets)
         if run is None and (client := item[3].get("client_id")):
             self._server.send_sync("execution_error", message, client)
             self._server.send_sync("executing", {"node": None, "prompt_id": item[1]}, client)
-
-    def _strips_secrets(self) -> dict[str, Any]:
-        """Return what keeps API keys out of ComfyUI's history, where this ComfyUI knows it."""
-        known = inspect.signature(type(self._queue).task_done).parameters
-        return {"process_item": lambda item: item[:5]} if "process_item" in known else {}
 
     def _start(self) -> None:
         if self._again is None:

@@ -73,12 +73,17 @@ def test_files_of_a_job_that_fails_later_go_too(comfy: ComfyServer) -> None:
     assert comfy.prompt(graph).status == 500
 
 
-def test_the_api_key_for_nodes_reaches_no_answer_and_no_log(comfy: ComfyServer) -> None:
-    reply = comfy.prompt({"1": node("TestTellsSecrets")}, extra_data={"api_key_comfy_org": SECRET})
-    assert reply.status == 500
-    assert SECRET not in reply.body.decode()
-    assert SECRET not in comfy.get("/history").body.decode()
-    assert SECRET not in comfy.get("/queue").body.decode()
+def test_the_api_key_for_nodes_reaches_them_and_no_answer(comfy: ComfyServer) -> None:
+    graph = {**waiting(0.8, "secret"), "3": node("TestTellsSecrets", after=["2", 0])}
+    with ThreadPoolExecutor(1) as pool:
+        job = pool.submit(comfy.prompt, graph, extra_data={"api_key_comfy_org": SECRET})
+        time.sleep(0.4)
+        queue = comfy.get("/queue")
+        reply = job.result()
+    assert len(queue.json["queue_running"]) == 1
+    assert "401 for key ***" in reply.json["error"]
+    for answer in (reply, queue, comfy.get("/history"), comfy.get("/queue")):
+        assert SECRET not in answer.body.decode()
 
 
 REFUSED = {

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.comfyui.graphs import failing, node, saved, waiting
+from tests.comfyui.graphs import failing, node, saved, text_chunks, waiting
 from tests.comfyui.server import ComfyServer, Install
 
 KEY = "a-key-of-the-tests"
@@ -146,6 +146,31 @@ def test_an_output_folder_that_cannot_be_used_is_a_reason_not_a_crash(
             time.sleep(0.1)
         assert server.get("/api/stateless/health").status == 500
         assert server.get("/system_stats").status == 200
+
+
+def test_options_of_comfyui_hold_for_our_answers(install: Install, tmp_path: Path) -> None:
+    origin = "https://editor.example"
+    cors = ("--enable-cors-header", origin)
+    args = ("--disable-metadata", "--enable-compress-response-body", *cors)
+    with ComfyServer(install, tmp_path, args=args) as server:
+        server.wait_until_ready()
+        large = saved(1, width=512, height=512)
+        for graph in (saved(1), large):
+            reply = server.prompt(graph, extra_data={"extra_pnginfo": {"workflow": {"a": 1}}})
+            assert reply.status == 200
+            assert reply.headers["Access-Control-Allow-Origin"] == origin
+            assert text_chunks(reply.images[0]) == {}
+        assert server.get("/api/stateless/nowhere").headers["Access-Control-Allow-Origin"] == origin
+
+
+def test_the_examples_of_the_openapi_document_run(configured: ComfyServer) -> None:
+    configured.wait_until_ready()
+    document = configured.get("/api/stateless/openapi.json", X_API_Key=KEY).json
+    examples = document["components"]["schemas"]["PromptRequest"]["examples"]
+    assert examples
+    for example in examples:
+        reply = configured.post("/api/stateless/prompt", example, X_API_Key=KEY)
+        assert reply.status == 200, reply.body
 
 
 def test_what_a_killed_process_left_is_swept_at_the_next_start(

@@ -244,9 +244,9 @@ class TellsSecrets:
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {}, "hidden": {"key": "API_KEY_COMFY_ORG"}}
+        return {"required": {"after": ("IMAGE",)}, "hidden": {"key": "API_KEY_COMFY_ORG"}}
 
-    def run(self, key):
+    def run(self, after, key):
         raise ValueError(f"401 for key {key}")
 
 
