@@ -14,7 +14,14 @@ from pydantic import TypeAdapter
 from comfyui_stateless.engine import CapturedImage, Execution, NodeFile, OutputFile
 from comfyui_stateless.errors import ConversionError
 from comfyui_stateless.images import ConvertOutput
-from comfyui_stateless.outputs import MAX_JOB_MEMORY, MAX_PENDING_BYTES, Collector, Encoders
+from comfyui_stateless.outputs import (
+    MAX_JOB_MEMORY,
+    MAX_PENDING_BYTES,
+    MAX_SMALL,
+    SMALL_BYTES,
+    Collector,
+    Encoders,
+)
 from tests.fakes import PIXELS, FakeWorkspace
 
 ENCODERS = Encoders(threads=2)
@@ -200,3 +207,14 @@ async def test_two_images_at_least_are_encoded_at_once() -> None:
     encoders, meeting = Encoders(), threading.Barrier(2, timeout=5)
     futures = [encoders.submit(0, meeting.wait) for _ in range(2)]
     assert sorted([await asyncio.wrap_future(future) for future in futures]) == [0, 1]
+
+
+async def test_images_of_all_sizes_stay_in_order_whoever_encodes_them(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    large = np.zeros((SMALL_BYTES, 2, 3), np.uint8)
+    shapes = [large, *[PIXELS] * (MAX_SMALL + 2), large, PIXELS]
+    for number, pixels in enumerate(shapes):
+        run.collector.image(captured("1", f"{number}.png", pixels=pixels))
+    outputs = await run.collect()
+    assert [output.filename for output in outputs] == [f"{n}.png" for n in range(len(shapes))]
+    assert [pixels_of(output).shape for output in outputs] == [p.shape for p in shapes]

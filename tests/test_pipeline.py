@@ -4,6 +4,7 @@ import asyncio
 import threading
 from typing import Any
 
+import numpy as np
 import pytest
 
 from comfyui_stateless import pipeline
@@ -11,11 +12,11 @@ from comfyui_stateless.config import Settings
 from comfyui_stateless.engine import CapturedImage, PromptResult
 from comfyui_stateless.errors import ExecutionError, ExecutionInterrupted, InvalidPrompt
 from comfyui_stateless.jobs import PLACES, Jobs, JobState
-from comfyui_stateless.outputs import Encoders
+from comfyui_stateless.outputs import SMALL_BYTES, Encoders
 from comfyui_stateless.pipeline import Services
 from comfyui_stateless.readiness import Readiness
 from comfyui_stateless.requests import PromptRequest
-from tests.fakes import PIXELS, FakeEngine, Play, eventually, graph
+from tests.fakes import FakeEngine, Play, eventually, graph
 
 ENCODERS = Encoders(threads=2)
 
@@ -101,7 +102,8 @@ async def test_the_place_is_free_while_outputs_are_still_encoded() -> None:
         return ()
 
     async def slow_to_encode(play: Play) -> None:
-        play.observer.image(CapturedImage("2", "a.png", False, PIXELS, wait_to_be_encoded))
+        pixels = np.zeros((SMALL_BYTES, 1, 3), np.uint8)
+        play.observer.image(CapturedImage("2", "a.png", False, pixels, wait_to_be_encoded))
 
     engine = FakeEngine(slow_to_encode)
     services = services_of(engine)

@@ -61,6 +61,7 @@ class Run:
         self._ended = ended
         self._loop = asyncio.get_running_loop()
         self._future: asyncio.Future[Execution] = self._loop.create_future()
+        self._over = False
         self._names = ImageNames()
         self._metadata: dict[bool, Metadata] = {}
         self._presented: dict[str, Any] | None = None
@@ -76,11 +77,14 @@ class Run:
     @property
     def is_over(self) -> bool:
         """Whether ComfyUI is done with the prompt."""
-        return self._future.done()
+        return self._over
 
     async def result(self) -> Execution:
-        """Wait for the run to end; cancelling the wait leaves the run as it is."""
-        return await asyncio.shield(self._future)
+        """Wait for the run to end; cancelling the wait leaves the run as it is.
+
+        Only one may wait.
+        """
+        return await self._future
 
     def presented(self) -> dict[str, Any]:
         """Return the graph for nodes that embed it in files: in the caller's classes and names."""
@@ -143,11 +147,13 @@ class Run:
         self._settle(ExecutionInterrupted("The job was interrupted."))
 
     def _settle(self, outcome: Execution | StatelessError) -> None:
-        if self._future.done():
+        if self._over:
             return
-        if isinstance(outcome, StatelessError):
+        self._over = True
+        if self._future.cancelled():
+            log.debug("Run %s ended after nobody waited for it any more", self.prompt_id)
+        elif isinstance(outcome, StatelessError):
             self._future.set_exception(outcome)
-            self._future.exception()  # a cancelled job never asks for it
         else:
             self._future.set_result(outcome)
         self._ended()
