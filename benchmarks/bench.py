@@ -125,7 +125,7 @@ def install() -> Install:
     Raises:
         SystemExit: There is none.
     """
-    found: list[dict[str, Any]] = json.loads(os.environ.get(VARIABLE, "[]"))
+    found: list[dict[str, Any]] = json.loads(os.environ.get(VARIABLE) or "[]")
     if not found:
         raise SystemExit(f"{VARIABLE} names no ComfyUI; run the benchmarks with `make bench`.")
     return Install(found[0]["version"], Path(found[0]["home"]), Path(found[0]["python"]))

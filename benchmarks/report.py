@@ -23,21 +23,27 @@ def notes(rows: Sequence[Row]) -> list[str]:
     return [f"{row.label}: {row.note}" for row in rows if row.note]
 
 
-def comparison(rows: Sequence[Row], earlier: Path) -> str:
+def comparison(rows: Sequence[Row], earlier: Path, *, quick: bool) -> str:
     """Return the rows beside those of an earlier run's file.
+
+    Args:
+        quick: Whether this run was a quick one; the earlier one has to be of the same kind.
 
     Raises:
         OSError, ValueError, KeyError: The file cannot be read, or is no file of a run.
     """
-    then = {row["key"]: row for row in json.loads(earlier.read_text())["rows"]}
+    document = json.loads(earlier.read_text())
+    if document["quick"] != quick:
+        return f"{earlier} is not compared: only one of the two runs was a quick one."
+    then = {row["key"]: row for row in document["rows"]}
     lines = [("", "earlier", "now", "change", "")]
     for row in (row for row in rows if row.key in then):
-        name = "ratio" if row.ratio else "ours"
-        now, before = row.ratio or row.ours, Spread(tuple(then[row.key][name]["rounds"]))
+        name, now = row.telling()
+        before = Spread.of(then[row.key][name]["rounds"])
         apart = now.low > before.high or now.high < before.low
         lines.append(
             (
-                f"{row.label}{' (ours : plain)' if row.ratio else ''}",
+                f"{row.label}{' (ours : plain)' if name == 'ratio' else ''}",
                 _shown(before),
                 _shown(now),
                 f"{now.median / before.median - 1:+.0%}",

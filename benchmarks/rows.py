@@ -51,6 +51,11 @@ class Row:
         at_least = self.budget.sign == "at least"
         return figure >= self.budget.limit if at_least else figure <= self.budget.limit
 
+    def telling(self) -> tuple[Literal["ours", "ratio"], Spread]:
+        """Return the figure to compare with other runs: the ratio, unless the budget is for ours."""
+        is_of_ours = self.budget is not None and self.budget.what == "ours"
+        return ("ours", self.ours) if self.ratio is None or is_of_ours else ("ratio", self.ratio)
+
     def _judged(self, budget: Budget) -> float:
         if budget.what == "ours":
             return self.ours.median

@@ -111,7 +111,7 @@ def show(rows: Sequence[Row], about: dict[str, Any], earlier: Path | None) -> No
     for line in report.notes(rows):
         print(f"* {line}")
     if earlier:
-        print(f"\n{report.comparison(rows, earlier)}")
+        print(f"\n{report.comparison(rows, earlier, quick=about['quick'])}")
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from ..errors import StatelessError
 from ..pipeline import Services
 from . import docs, handlers
 from .disconnects import Disconnects
+from .document import Document
 from .middleware import answer_errors, note_begun, require_key
-from .openapi import Document
 from .state import DISCONNECTS, DOCUMENT, SERVICES
 
 ROUTES = (

@@ -55,12 +55,12 @@ _START = """SwaggerUIBundle({
 
 async def openapi(request: web.Request) -> web.Response:
     """Answer with the OpenAPI document."""
-    return _json(request.app[DOCUMENT].for_server("."))
+    return _json(await request.app[DOCUMENT].for_server("."))
 
 
 async def openapi_below_docs(request: web.Request) -> web.Response:
     """Answer with the same document, for the place one level down."""
-    return _json(request.app[DOCUMENT].for_server(".."))
+    return _json(await request.app[DOCUMENT].for_server(".."))
 
 
 async def page(request: web.Request) -> web.Response:

@@ -10,7 +10,7 @@ from aiohttp import web
 from .. import __version__, pipeline
 from ..requests import parse_interrupt, parse_prompt
 from .body import parsed, read_body
-from .negotiation import Accept, require_servable
+from .negotiation import accepted, require_servable
 from .replies import reply
 from .state import DISCONNECTS, SERVICES
 from .wire import to_json
@@ -20,7 +20,7 @@ async def prompt(request: web.Request) -> web.StreamResponse:
     """Run a graph and answer with its outputs."""
     services = request.app[SERVICES]
     services.readiness.require()
-    accept = Accept(request.headers.getall("Accept", ()))
+    accept = accepted(*request.headers.getall("Accept", ()))
     require_servable(accept)
     body = await read_body(request, services.settings.max_body_bytes)
     wanted = await parsed(body, parse_prompt)

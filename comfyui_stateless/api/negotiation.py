@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 from ..engine import OutputFile
 from ..errors import NotAcceptable
@@ -67,6 +68,7 @@ class Accept:
     def __init__(self, values: Iterable[str] = ()) -> None:
         texts = [text for value in values for text in value.split(",") if text.strip()]
         self._ranges = [_parse(text, i) for i, text in enumerate(texts or ["*/*"])]
+        self._ranks: dict[str, tuple[float, int] | None] = {}
 
     def takes(self, media_type: str) -> bool:
         """Say whether a reply of this type would do."""
@@ -85,11 +87,22 @@ class Accept:
         return min(ranked, key=lambda pair: pair[0])[1] if ranked else None
 
     def _rank(self, media_type: str) -> tuple[float, int] | None:
+        if media_type not in self._ranks:
+            self._ranks[media_type] = self._ranked(media_type)
+        return self._ranks[media_type]
+
+    def _ranked(self, media_type: str) -> tuple[float, int] | None:
         matching = [r for r in self._ranges if r.matches(media_type)]
         if not matching:
             return None
         closest = max(matching, key=lambda r: r.specificity)
         return (-closest.quality, closest.position) if closest.quality > 0 else None
+
+
+@lru_cache(maxsize=64)
+def accepted(*values: str) -> Accept:
+    """Return what a client takes; clients say the same in every request."""
+    return Accept(values)
 
 
 def require_servable(accept: Accept) -> None:

@@ -32,7 +32,6 @@ from ..errors import (
 )
 from ..requests import InterruptRequest, PromptRequest
 from . import schemas
-from .wire import to_json
 
 Schema = dict[str, Any]
 
@@ -93,31 +92,14 @@ _FORMS = """Runs a graph and answers with what its output nodes made.
 Quality values (`;q=`) are honoured. A client that hangs up cancels its job."""
 
 
-class Document:
-    """The document, built once.
+def document(*, needs_key: bool) -> Schema:
+    """Return the document but for its servers.
 
     Args:
         needs_key: Whether the API wants an API key.
     """
-
-    def __init__(self, *, needs_key: bool) -> None:
-        content = _document(needs_key)
-        self._encoded = {
-            server: to_json({**content, "servers": [{"url": server}]}) for server in (".", "..")
-        }
-
-    def for_server(self, url: str) -> bytes:
-        """Return the document as JSON.
-
-        Args:
-            url: Where the API's root is, seen from the document: ``.`` or ``..``.
-        """
-        return self._encoded[url]
-
-
-def _document(needs_key: bool) -> Schema:
     components: Schema = {"schemas": _model_schemas()}
-    document: Schema = {
+    content: Schema = {
         "openapi": "3.1.0",
         "info": {
             "title": "ComfyUI Stateless API",
@@ -138,8 +120,8 @@ def _document(needs_key: bool) -> Schema:
             "Bearer": {"type": "http", "scheme": "bearer"},
             "ApiKeyAuth": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
         }
-        document["security"] = [{"Bearer": []}, {"ApiKeyAuth": []}]
-    return document
+        content["security"] = [{"Bearer": []}, {"ApiKeyAuth": []}]
+    return content
 
 
 def _model_schemas() -> Schema:

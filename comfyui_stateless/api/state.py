@@ -6,7 +6,7 @@ from aiohttp import web
 
 from ..pipeline import Services
 from .disconnects import Disconnects
-from .openapi import Document
+from .document import Document
 
 SERVICES = web.AppKey("stateless_services", Services)
 DISCONNECTS = web.AppKey("stateless_disconnects", Disconnects)

@@ -25,8 +25,10 @@ from ..naming import leaves_folder
 
 FOLDER_CLASS = "StatelessFolder"
 PREFIX = "filename_prefix"
-BAND = 32768
-"""Values that are scaled at a time: from this many on torch splits work over threads."""
+BAND = 196_608
+"""Values that are scaled at a time: 768 KiB of float32."""
+
+_NUMPY_TYPES = (torch.float16, torch.float32, torch.float64)
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -159,28 +161,27 @@ def to_uint8(image: torch.Tensor) -> Pixels:
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (2, 3, 4)):
         raise TypeError(f"An image of shape {tuple(image.shape)} cannot be saved.")
     image = image.detach()
-    pixels = _banded(image) if image.device.type == "cpu" else _scaled(image)
-    return pixels.cpu().numpy()  # type: ignore[no-any-return]
+    if image.device.type == "cpu" and image.dtype in _NUMPY_TYPES:
+        return _banded(image.numpy())
+    scaled = image.mul(255.0).clamp_(0, 255)
+    return scaled.to(torch.uint8).contiguous().cpu().numpy()  # type: ignore[no-any-return]
 
 
-def _scaled(image: torch.Tensor) -> torch.Tensor:
-    return image.mul(255.0).clamp_(0, 255).to(torch.uint8).contiguous()
+def _banded(image: npt.NDArray[np.floating[Any]]) -> Pixels:
+    """Scale in bands that fit a core's cache, on this thread alone.
 
-
-def _banded(image: torch.Tensor) -> torch.Tensor:
-    """Scale in bands that fit a core's cache and are too small for torch to call other threads.
-
-    The encoder threads want those cores: waiting for them made this take five times as long.
+    torch would split the work over threads, and wait for cores that the encoders have.
     """
-    flat = image.reshape(-1)
-    kind = image.dtype if image.is_floating_point() else torch.float32
-    pixels = torch.empty(flat.shape, dtype=torch.uint8)
-    scaled = torch.empty(min(BAND, flat.numel()), dtype=kind)
-    for start in range(0, flat.numel(), BAND):
-        band = flat[start : start + BAND]
-        scaled = scaled[: band.numel()]
-        torch.mul(band, 255.0, out=scaled)
-        pixels[start : start + BAND].copy_(scaled.clamp_(0, 255))
+    values = image.reshape(-1)
+    pixels = np.empty(values.size, np.uint8)
+    scaled = np.empty(min(BAND, values.size), values.dtype)
+    with np.errstate(invalid="ignore"):  # of NaN: what it becomes is what SaveImage makes of it
+        for start in range(0, values.size, BAND):
+            band = values[start : start + BAND]
+            part = scaled[: band.size]
+            np.multiply(band, 255.0, out=part)
+            np.clip(part, 0, 255, out=part)
+            np.copyto(pixels[start : start + BAND], part, casting="unsafe")
     return pixels.reshape(image.shape)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -11,11 +12,17 @@ from yarl import URL
 
 from comfyui_stateless.api import schemas
 from comfyui_stateless.api.app import ROUTES
-from comfyui_stateless.api.openapi import Document
+from comfyui_stateless.api.document import Document
 from comfyui_stateless.requests import PromptRequest, check_graph
 from tests.api.conftest import Serve
 
-DOCUMENT: dict[str, Any] = json.loads(Document(needs_key=False).for_server("."))
+
+async def described(*, needs_key: bool = False, server: str = ".") -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(await Document(needs_key=needs_key).for_server(server))
+    return document
+
+
+DOCUMENT: dict[str, Any] = asyncio.run(described())
 
 
 def resolved(schema: Any) -> Any:
@@ -47,8 +54,8 @@ ALL_EXAMPLES = list(examples(DOCUMENT))
 
 
 @pytest.mark.parametrize("needs_key", [False, True])
-def test_the_document_is_valid(needs_key: bool) -> None:
-    document = json.loads(Document(needs_key=needs_key).for_server(".."))
+async def test_the_document_is_valid(needs_key: bool) -> None:
+    document = await described(needs_key=needs_key, server="..")
     OpenAPIV31SpecValidator(document).validate()
 
 
@@ -97,8 +104,8 @@ def test_a_prompt_names_every_status_that_it_can_have() -> None:
     }  # fmt: skip
 
 
-def test_with_keys_every_route_but_the_probes_says_that_it_needs_one() -> None:
-    document = json.loads(Document(needs_key=True).for_server("."))
+async def test_with_keys_every_route_but_the_probes_says_that_it_needs_one() -> None:
+    document = await described(needs_key=True)
     assert document["security"] == [{"Bearer": []}, {"ApiKeyAuth": []}]
     for path, methods in document["paths"].items():
         for operation in methods.values():
