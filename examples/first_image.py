@@ -233,6 +233,10 @@ def failed(reason: str) -> int:
 
 def end(number: int, _frame: FrameType | None) -> None:
     """Leave every block in order, so that the child ends too, when this process is told to."""
+    # Told twice, as make and a process group do at once, it must not leave the leaving.
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     sys.exit(128 + number)
 
 

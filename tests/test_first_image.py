@@ -1,6 +1,10 @@
 import base64
 import json
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -10,6 +14,8 @@ from typing import Any
 import pytest
 
 from examples import first_image
+
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass
@@ -105,3 +111,27 @@ def test_the_example_graph_needs_no_model_and_has_one_output() -> None:
     classes = [node["class_type"] for node in request["prompt"].values()]
     assert classes.count("SaveImage") == 1
     assert not [name for name in classes if "Loader" in name]
+
+
+def test_told_to_end_twice_at_once_it_still_ends_its_child(tmp_path: Path) -> None:
+    sleeper = tmp_path / "sleeper.py"
+    sleeper.write_text("import time\nprint('up', flush=True)\ntime.sleep(60)\n")
+    program = f"""
+import signal, sys
+from pathlib import Path
+sys.path.insert(0, {str(ROOT)!r})
+from examples import first_image
+first_image.SETUP = Path({str(sleeper)!r})
+signal.signal(signal.SIGTERM, first_image.end)
+with first_image.child() as process:
+    process.wait()
+"""
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as client:
+        assert client.stdout is not None
+        assert client.stdout.readline() == b"up\n"
+        for _ in range(5):
+            client.send_signal(signal.SIGTERM)
+            time.sleep(0.002)
+        assert client.wait(20) == 128 + signal.SIGTERM
+        assert client.stdout.read() == b""  # the child has let go of it
