@@ -118,7 +118,7 @@ REFUSED = {
         saved(1, prefix="../outside"), "invalid_prompt", "prompt.9.inputs.filename_prefix",
     ),
     "an absolute prefix": (
-        saved(1, prefix="/tmp/x"), "invalid_prompt", "prompt.9.inputs.filename_prefix",
+        saved(1, prefix="/absolute/name"), "invalid_prompt", "prompt.9.inputs.filename_prefix",
     ),
     "an image that is not there": (
         {"1": node("LoadImage", image="nothing.png"),
