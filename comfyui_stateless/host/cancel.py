@@ -46,14 +46,16 @@ class Canceller:
         loop = asyncio.get_running_loop()
         began = loop.time()
         while not run.is_over:
-            self._interrupt(run)
+            if not self._interrupt(run):
+                run.drop()  # somebody cleared ComfyUI's queue: the run will never come
+                return
             await asyncio.sleep(REPEAT_S)
             if loop.time() - began > STUCK_AFTER_S:
                 self._stuck.add(run.prompt_id)
         self._stuck.discard(run.prompt_id)
 
-    def _interrupt(self, run: Run) -> None:
-        """Raise ComfyUI's flag if it would hit this very run.
+    def _interrupt(self, run: Run) -> bool:
+        """Raise ComfyUI's flag if it would hit this very run; say whether ComfyUI has the run.
 
         The flag is one for all prompts, and reset when a prompt begins: raised too early it is
         lost, raised too late it would hit the next prompt. So it is raised only while the run is
@@ -63,3 +65,6 @@ class Canceller:
             running = self._queue.currently_running.values()
             if any(item[1] == run.prompt_id for item in running):
                 nodes.interrupt_processing(True)
+                return True
+            # A run that is about to be reported has left both places already.
+            return run.finishing or any(item[1] == run.prompt_id for item in self._queue.queue)

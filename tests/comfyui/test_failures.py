@@ -159,6 +159,20 @@ def test_a_clear_of_comfyuis_queue_loses_no_job(comfy: ComfyServer) -> None:
     assert [job.result().status for job in jobs] == [200] * 8
 
 
+def test_a_job_that_is_cleared_and_cancelled_at_once_keeps_no_place(comfy: ComfyServer) -> None:
+    for attempt in range(3):
+        with ThreadPoolExecutor(2) as pool:
+            running = pool.submit(comfy.prompt, waiting(1, f"in front {attempt}"))
+            time.sleep(0.3)
+            cleared = pool.submit(comfy.prompt, waiting(1, f"cleared {attempt}"), id="cleared")
+            time.sleep(0.3)
+            comfy.post("/queue", {"clear": True})
+            assert comfy.post("/api/stateless/interrupt", {"id": "cleared"}).status == 200
+            assert cleared.result(timeout=5).json["code"] == "interrupted"
+            assert running.result(timeout=5).status == 200
+    assert comfy.prompt(saved(1), timeout=10).status == 200
+
+
 def test_a_queued_and_a_running_job_are_interrupted_and_no_other(comfy: ComfyServer) -> None:
     with ThreadPoolExecutor(6) as pool:
         running = pool.submit(comfy.prompt, waiting(20, "running"), id="running")
