@@ -166,6 +166,7 @@ def test_a_job_that_is_cleared_and_cancelled_at_once_keeps_no_place(comfy: Comfy
             time.sleep(0.3)
             cleared = pool.submit(comfy.prompt, waiting(1, f"cleared {attempt}"), id="cleared")
             time.sleep(0.3)
+            assert len(comfy.get("/queue").json["queue_pending"]) == 1
             comfy.post("/queue", {"clear": True})
             assert comfy.post("/api/stateless/interrupt", {"id": "cleared"}).status == 200
             assert cleared.result(timeout=5).json["code"] == "interrupted"
