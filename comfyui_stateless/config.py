@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Literal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -35,12 +38,63 @@ LAUNCHER_ONLY = (
 NOT_SERVED_YET = (
     "SYSTEM_WEBHOOK_EVENTS",
     "SYSTEM_WEBHOOK_URL",
-    "WARMUP_PROMPT_URL",
     "WEBHOOK_SECRET",
 )
 """Variables of the contract whose feature this version does not have."""
 
 LogLevel = Literal["trace", "debug", "info", "warn", "error", "fatal"]
+
+
+PROXIES = ("http_proxy", "https_proxy", "no_proxy")
+
+
+@dataclass(frozen=True, slots=True)
+class Proxies:
+    """The proxies of every outgoing connection.
+
+    Attributes:
+        http: The URL for ``http://``, user and password included; None is a direct connection.
+        https: The same for ``https://``.
+        exempt: The hosts that are connected to directly, as NO_PROXY lists them.
+    """
+
+    http: SecretStr | None = None
+    https: SecretStr | None = None
+    exempt: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAccess:
+    """What HTTP requests to others carry and where they may go.
+
+    Attributes:
+        trusted: Origins whose addresses are not checked; ``*`` is all of them.
+        header: A header with its value for storage requests, if any.
+        header_origins: The origins that get it, None for all.
+    """
+
+    trusted: frozenset[str] = frozenset()
+    header: tuple[str, SecretStr] | None = None
+    header_origins: frozenset[str] | None = None
+    proxies: Proxies = Proxies()
+
+
+@dataclass(frozen=True, slots=True)
+class AzureAccount:
+    """The operator's Azure storage account; what is None is not set."""
+
+    connection_string: SecretStr | None = None
+    account: str | None = None
+    key: SecretStr | None = None
+    sas_token: SecretStr | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HuggingFaceAccess:
+    """The operator's Hub and its token."""
+
+    endpoint: str = "https://huggingface.co"
+    token: SecretStr | None = None
 
 
 class Settings(BaseSettings):
@@ -53,10 +107,57 @@ class Settings(BaseSettings):
         description="Comma-separated keys. When set, every route but the probes needs one of them, "
         "as `Authorization: Bearer` or `X-API-Key`.",
     )
+    azure_storage_account: str | None = Field(
+        default=None, description="The storage account for uploads and for its own blobs."
+    )
+    azure_storage_connection_string: SecretStr | None = Field(
+        default=None, description="Account, key and endpoint in one; it outranks the others."
+    )
+    azure_storage_key: SecretStr | None = Field(default=None, description="The account's key.")
+    azure_storage_sas_token: SecretStr | None = Field(
+        default=None, description="A shared access signature for the account."
+    )
+    cache_dir: Path = Field(
+        default=Path("~/.cache/comfyui-api"),
+        description="Where downloaded models and inputs are kept.",
+    )
     cancel_on_disconnect: bool = Field(
         default=True, description="Cancel the job of a synchronous request whose client hangs up."
     )
+    hf_endpoint: str = Field(default="https://huggingface.co", description="The Hugging Face Hub.")
+    hf_token: SecretStr | None = Field(default=None, description="The Hub's token.")
+    http_auth_allowed_origins: str | None = Field(
+        default=None,
+        description="Comma-separated origins that get HTTP_AUTH_HEADER_NAME; all when left out.",
+    )
+    http_auth_header_name: str | None = Field(
+        default=None,
+        pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$",
+        description="A header for all HTTP requests that download or upload files.",
+    )
+    http_auth_header_value: SecretStr | None = Field(
+        default=None, description="The value of that header."
+    )
+    http_proxy: SecretStr | None = Field(
+        default=None,
+        description="The proxy for outgoing connections; lower case wins. "
+        "Serves https too where HTTPS_PROXY is left out.",
+    )
+    http_trusted_origins: str | None = Field(
+        default=None,
+        description="Comma-separated origins that may be reached at any address; `*` is all.",
+    )
+    https_proxy: SecretStr | None = Field(
+        default=None, description="The proxy for outgoing https connections."
+    )
     log_level: LogLevel = Field(default="info", description="What this extension logs at least.")
+    lru_cache_size_gb: float = Field(
+        default=0,
+        ge=0,
+        allow_inf_nan=False,
+        description="GiB that CACHE_DIR may hold before the files that were used longest ago go; "
+        "0 is no limit.",
+    )
     max_body_size_mb: float = Field(
         default=100,
         gt=0,
@@ -67,6 +168,10 @@ class Settings(BaseSettings):
         default=0,
         ge=0,
         description="Jobs in the queue from which `/ready` answers 503; 0 is no limit.",
+    )
+    no_proxy: str | None = Field(
+        default=None,
+        description="Comma-separated hosts, domains and networks without a proxy; `*` is all.",
     )
     prepend_filenames: bool = Field(
         default=True,
@@ -80,13 +185,35 @@ class Settings(BaseSettings):
         default=None,
         description="A graph in the API format, run once before the server counts as ready.",
     )
+    warmup_prompt_url: SecretStr | None = Field(
+        default=None, description="Where to get such a graph; WARMUP_PROMPT_FILE outranks it."
+    )
 
     @field_validator("api_keys")
     @classmethod
     def _has_a_key(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not _split(value):
+        if value is not None and not _split(value.get_secret_value()):
             raise ValueError("holds no key")
         return value
+
+    @field_validator("http_trusted_origins", "http_auth_allowed_origins")
+    @classmethod
+    def _are_origins(cls, value: str | None) -> str | None:
+        for origin in _split(value or ""):
+            if origin != "*":
+                origin_of(origin, exact=True)
+        return value
+
+    @field_validator("hf_endpoint")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        origin_of(value)
+        return value.rstrip("/")
+
+    @field_validator("cache_dir")
+    @classmethod
+    def _from_home(cls, value: Path) -> Path:
+        return value.expanduser()
 
     @classmethod
     def load(cls) -> Settings:
@@ -96,7 +223,7 @@ class Settings(BaseSettings):
             ConfigError: Names every variable with a wrong value, and what is wrong with it.
         """
         try:
-            return cls()
+            return cls(**_proxies(os.environ))
         except ValidationError as error:
             wrong = {str(e["loc"][0]).upper(): e["msg"] for e in error.errors(include_input=False)}
             listing = "; ".join(f"{name}: {reason}" for name, reason in wrong.items())
@@ -107,12 +234,50 @@ class Settings(BaseSettings):
     @property
     def keys(self) -> tuple[str, ...]:
         """The accepted API keys; none means that the API is open."""
-        return _split(self.api_keys) if self.api_keys else ()
+        return _split(self.api_keys.get_secret_value()) if self.api_keys else ()
 
     @property
     def max_body_bytes(self) -> int:
         """The body limit in bytes."""
         return int(self.max_body_size_mb * 1024 * 1024)
+
+    @property
+    def cache_bytes(self) -> int:
+        """The limit of the cache in bytes, 0 for none."""
+        return int(self.lru_cache_size_gb * 1024**3)
+
+    @property
+    def http(self) -> HttpAccess:
+        """What HTTP requests to others carry and where they may go."""
+        header = None
+        if self.http_auth_header_name and self.http_auth_header_value:
+            header = (self.http_auth_header_name, self.http_auth_header_value)
+        allowed = self.http_auth_allowed_origins
+        return HttpAccess(
+            trusted=_origins(self.http_trusted_origins or ""),
+            header=header,
+            header_origins=None if allowed is None else _origins(allowed),
+            proxies=Proxies(
+                http=self.http_proxy,
+                https=self.https_proxy or self.http_proxy,
+                exempt=_split(self.no_proxy or ""),
+            ),
+        )
+
+    @property
+    def azure(self) -> AzureAccount:
+        """The operator's Azure storage account."""
+        return AzureAccount(
+            self.azure_storage_connection_string,
+            self.azure_storage_account,
+            self.azure_storage_key,
+            self.azure_storage_sas_token,
+        )
+
+    @property
+    def huggingface(self) -> HuggingFaceAccess:
+        """The operator's Hugging Face Hub."""
+        return HuggingFaceAccess(self.hf_endpoint, self.hf_token)
 
 
 def without_effect(environ: Mapping[str, str] = os.environ) -> list[str]:
@@ -125,5 +290,35 @@ def without_effect(environ: Mapping[str, str] = os.environ) -> list[str]:
     return lines
 
 
-def _split(keys: SecretStr) -> tuple[str, ...]:
-    return tuple(key.strip() for key in keys.get_secret_value().split(",") if key.strip())
+def origin_of(url: str, *, exact: bool = False) -> str:
+    """Return the origin of an http or https URL: scheme, host, and the port if not the usual one.
+
+    Args:
+        exact: Whether ``url`` may say no more than an origin.
+
+    Raises:
+        ValueError: It has none, or says more.
+    """
+    parts = urlsplit(url.strip())
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{url!r} is no origin such as https://host:8443")
+    if exact and (parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc):
+        raise ValueError(f"{url!r} says more than an origin such as https://host:8443")
+    usual = {"http": 80, "https": 443}[parts.scheme]
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    port = parts.port or usual
+    return f"{parts.scheme}://{host}" + ("" if port == usual else f":{port}")
+
+
+def _proxies(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the proxy variables, in which lower case outranks upper case."""
+    found = {name: environ.get(name) or environ.get(name.upper()) for name in PROXIES}
+    return {name: value for name, value in found.items() if value}
+
+
+def _origins(text: str) -> frozenset[str]:
+    return frozenset(o if o == "*" else origin_of(o) for o in _split(text))
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())

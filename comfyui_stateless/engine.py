@@ -5,9 +5,10 @@ Nothing here knows HTTP or ComfyUI; ``host`` implements ``Engine`` on ComfyUI, t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,6 +32,79 @@ class NodeClass:
     is_output: bool
     has_prefix: bool
     default_prefix: str | None
+
+
+class FileForm(str, Enum):
+    """How a node wants to be told of a file that it reads."""
+
+    NAME = "name"
+    """As the name of a file in ComfyUI's input folder."""
+    PATH = "path"
+    """As the absolute path of a file."""
+    FOLDER = "folder"
+    """As the name of a folder in ComfyUI's input folder, with the files in it."""
+    FOLDER_PATH = "folder_path"
+    """As the absolute path of a folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInput:
+    """An input whose options are the files of model folders.
+
+    Attributes:
+        folders: The folders, such as ``checkpoints``; most inputs have one.
+        options: Options that are no files, such as ``None`` or ``pixel_space``.
+    """
+
+    folders: tuple[str, ...]
+    options: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryInput:
+    """An input whose options are whole folders inside a model folder, such as a diffusers model."""
+
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class MediaInput:
+    """An input that takes an image, a mask, a video, a sound, a 3D model or another file.
+
+    Attributes:
+        form: How the node wants to be told of the file.
+        is_marked: Whether ComfyUI marks the input as taking uploaded files. Where it only has a
+            usual name, such as ``image``, text that names no file is left as it is.
+    """
+
+    form: FileForm
+    is_marked: bool
+
+
+FileInput = ModelInput | RepositoryInput | MediaInput
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """A file on its way to a node.
+
+    Attributes:
+        path: Where it lies now; it stays there.
+        digest: The SHA-256 of its content, in hex: the same content gets the same name.
+        extension: With its dot, in lower case; may be empty.
+    """
+
+    path: Path
+    digest: str
+    extension: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedModel:
+    """A model in a model folder: its name as ComfyUI lists it, and the link's path."""
+
+    name: str
+    path: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +233,9 @@ class Workspace(Protocol):
     def folder(self) -> Path:
         """Return the folder, made on the first call. May be called from any thread."""
 
+    def defer(self, release: Callable[[], None]) -> None:
+        """Have ``release`` called once the workspace is left and ComfyUI is done with the run."""
+
 
 class Observer(Protocol):
     """What wants to hear of a run while it goes on; called on any thread, must not block."""
@@ -180,6 +257,52 @@ class Engine(Protocol):
 
     def node_class(self, class_type: str) -> NodeClass | None:
         """Return what is known of a class, None if no such class is registered."""
+
+    async def learn_inputs(self) -> None:
+        """See that ``file_inputs`` knows all classes that are registered now; quick if it does."""
+
+    def file_inputs(self, class_type: str) -> Mapping[str, FileInput]:
+        """Return the inputs of a class that name files, by input name; empty if it has none."""
+
+    def has_file(self, value: str) -> bool:
+        """Say whether a media input's text names a file, or folder, in ComfyUI's own folders.
+
+        That is a plain name or a path inside the input folder, one with ``[output]`` or the like
+        behind it, or an absolute path inside the input, output or temp folder.
+        """
+
+    async def add_input(
+        self, files: Sequence[InputFile], form: FileForm, workspace: Workspace
+    ) -> str:
+        """Put files where nodes read them, until ``workspace`` is left; return the input's value.
+
+        The same content gets the same value for as long as the process lives, so that ComfyUI's
+        own cache hits.
+
+        Args:
+            files: One, or for the forms of a folder any number.
+        """
+
+    def model_extensions(self, folder: str) -> frozenset[str]:
+        """Return the extensions that a model folder lists, with their dots; empty is any.
+
+        Raises:
+            InvalidInput: There is no such folder.
+        """
+
+    async def link_model(
+        self, folder: str, name: str, target: Path, *, replace: bool = False
+    ) -> LinkedModel:
+        """Link a file, or a folder, into a model folder and have ComfyUI list it at once.
+
+        Args:
+            name: A path inside the folder.
+            replace: Whether a link that is there may be pointed to ``target``.
+
+        Raises:
+            InvalidInput: There is no such folder, the name leads out of it, or something else
+                lies there.
+        """
 
     def workspace(self, run_id: str) -> AbstractAsyncContextManager[Workspace]:
         """Return the place for the files of a run; leaving it deletes them."""

@@ -5,6 +5,7 @@ StatelessError                  500 internal_error
     InvalidPrompt               400 invalid_prompt       details.node_errors is ComfyUI's own
     NoOutput                    400 no_output
     NotSupported                400 not_supported
+    InvalidInput                400 invalid_input        an input or a model cannot be had
     TooLarge                    413 body_too_large
   Unauthorized                  401 unauthorized
   NotFound                      404 not_found
@@ -18,6 +19,15 @@ StatelessError                  500 internal_error
   ExecutionInterrupted          409 interrupted
   ExecutionTimeout              504 timeout
   ConversionError               500 conversion_failed
+  StorageError                  502 storage_error
+    UnsupportedURL              400 unsupported_url
+    HostRefused                 400 host_refused
+    ObjectNotFound              400 object_not_found
+    AccessDenied                400 access_denied
+    WrongContent                400 wrong_content        a digest or a type does not fit
+    TransferFailed              502 transfer_failed      may be tried again
+    NoSpace                     507 no_space
+    MissingDependency           501 missing_dependency   names the package to install
   Unavailable                   503 unavailable
     ConfigError                 503 invalid_configuration
 """
@@ -87,6 +97,12 @@ class NotSupported(RequestError):
     """The request asks for a part of the contract that this version does not serve."""
 
     code = "not_supported"
+
+
+class InvalidInput(RequestError):
+    """An input or a model that the graph names cannot be had, or is not what it has to be."""
+
+    code = "invalid_input"
 
 
 class TooLarge(RequestError):
@@ -174,6 +190,73 @@ class ConversionError(StatelessError):
     """An output is an image that could not be converted to the format asked for."""
 
     code = "conversion_failed"
+
+
+class StorageError(StatelessError):
+    """A storage cannot be read from or written to. No message holds a URL's secrets."""
+
+    status = 502
+    code = "storage_error"
+
+
+class UnsupportedURL(StorageError):
+    """No backend serves such a URL, or not with such credentials."""
+
+    status = 400
+    code = "unsupported_url"
+
+
+class HostRefused(StorageError):
+    """The policy does not let us connect there."""
+
+    status = 400
+    code = "host_refused"
+
+
+class ObjectNotFound(StorageError):
+    """There is no such object."""
+
+    status = 400
+    code = "object_not_found"
+
+
+class AccessDenied(StorageError):
+    """The origin wants other credentials, or any."""
+
+    status = 400
+    code = "access_denied"
+
+
+class WrongContent(StorageError):
+    """What came is not what was asked for: another digest, or another kind of file."""
+
+    status = 400
+    code = "wrong_content"
+
+
+class TransferFailed(StorageError):
+    """The connection could not be made or broke, or the origin failed; trying again may help.
+
+    Attributes:
+        retry_after_s: Seconds that the origin asks us to wait, None if it does not.
+    """
+
+    code = "transfer_failed"
+    retry_after_s: float | None = None
+
+
+class NoSpace(StorageError):
+    """The disk is too full for what was to be written."""
+
+    status = 507
+    code = "no_space"
+
+
+class MissingDependency(StorageError):
+    """A Python package that this needs is not there, or broken; the message names it."""
+
+    status = 501
+    code = "missing_dependency"
 
 
 class Unavailable(StatelessError):

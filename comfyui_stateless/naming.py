@@ -50,6 +50,19 @@ def output_prefix(prefix: str, safe: str, *, prepend: bool) -> str:
     return f"{folder}{slash}{safe}_{name}"
 
 
+def redacted(url: str) -> str:
+    """Return ``url`` without what may be secret: user, password, query and fragment.
+
+    ``…`` stands where a query was left out. For messages, logs and replies.
+    """
+    place, query, _ = url.partition("#")[0].partition("?")
+    scheme, separator, rest = place.partition("://")
+    if separator:
+        authority, slash, path = rest.partition("/")
+        place = f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
+    return f"{place}?…" if query else place
+
+
 def leaves_folder(path: str) -> bool:
     """Say whether a relative path could point outside of the folder that it starts in."""
     parts = path.replace("\\", "/").split("/")

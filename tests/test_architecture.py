@@ -12,7 +12,8 @@ PACKAGE = Path(__file__).parents[1] / "comfyui_stateless"
 
 LAYERS = [
     ["errors", "config", "readiness", "timing", "naming"],
-    ["media", "images"],
+    ["storage"],
+    ["media", "repositories", "cache", "images"],
     ["requests", "engine"],
     ["prepare", "outputs", "delivery"],
     ["jobs", "pipeline", "warmup"],
