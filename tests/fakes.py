@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,10 @@ import numpy.typing as npt
 from comfyui_stateless.engine import (
     CapturedImage,
     Execution,
+    FileForm,
+    FileInput,
+    InputFile,
+    LinkedModel,
     NodeClass,
     NodeFile,
     NodeText,
@@ -24,6 +29,7 @@ from comfyui_stateless.engine import (
     PreparedPrompt,
     Workspace,
 )
+from comfyui_stateless.errors import InvalidInput
 from comfyui_stateless.timing import unix_ms
 
 CLASSES = {
@@ -36,16 +42,31 @@ PIXELS: npt.NDArray[np.uint8] = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
 
 PLAIN_PNG_CHUNK = (("prompt", "{}"),)
 
+MODEL_FOLDERS = {
+    "checkpoints": frozenset({".ckpt", ".safetensors"}),
+    "loras": frozenset({".safetensors"}),
+    "diffusers": frozenset({"folder"}),
+    "anything": frozenset[str](),
+}
+
 
 class FakeWorkspace:
     """A folder that is made when first asked for."""
 
     def __init__(self, parent: Path) -> None:
         self._path = parent / "run"
+        self._releases: list[Callable[[], None]] = []
 
     def folder(self) -> Path:
         self._path.mkdir(exist_ok=True)
         return self._path
+
+    def defer(self, release: Callable[[], None]) -> None:
+        self._releases.append(release)
+
+    def leave(self) -> None:
+        while self._releases:
+            self._releases.pop()()
 
 
 @dataclass
@@ -102,6 +123,10 @@ class FakeEngine:
         stopped: The ids of the prompts whose run was cancelled.
         prompts: The prepared prompts that were validated, in order.
         workspaces: The parent folders of all workspaces, to see that they are gone.
+        inputs: What lies in the input folder for jobs: the contents of the files, by the value
+            that their node gets.
+        given: Every value that ``add_input`` gave out, in order.
+        links: Where the links in model folders lead, by folder and name.
     """
 
     def __init__(
@@ -112,7 +137,19 @@ class FakeEngine:
         invalid: Exception | None = None,
         trouble: str | None = None,
         model_files: dict[str, list[str]] | None = None,
+        file_inputs: Mapping[str, Mapping[str, FileInput]] | None = None,
+        files: Mapping[str, Path] | None = None,
+        model_folders: Mapping[str, frozenset[str]] = MODEL_FOLDERS,
+        models_root: Path | None = None,
     ) -> None:
+        """Make an engine.
+
+        Args:
+            file_inputs: By class and input name.
+            files: What lies in ComfyUI's folders, by the text that names it.
+            model_folders: The extensions of each.
+            models_root: Where links are really made; None remembers them only.
+        """
         self.script = script
         self.invalid = invalid
         self.ran: list[str] = []
@@ -122,6 +159,13 @@ class FakeEngine:
         self._classes = classes
         self._trouble = trouble
         self._model_files = model_files or {}
+        self.inputs: dict[str, tuple[bytes, ...]] = {}
+        self.given: list[str] = []
+        self.links: dict[tuple[str, str], Path] = {}
+        self._file_inputs = file_inputs or {}
+        self._files = files or {}
+        self._model_folders = model_folders
+        self._models_root = models_root
         self._depth = 0
         self._worker = asyncio.Lock()
 
@@ -131,11 +175,59 @@ class FakeEngine:
     def node_class(self, class_type: str) -> NodeClass | None:
         return self._classes.get(class_type)
 
+    async def learn_inputs(self) -> None:
+        pass
+
+    def file_inputs(self, class_type: str) -> Mapping[str, FileInput]:
+        return self._file_inputs.get(class_type, {})
+
+    def find_file(self, value: str) -> Path | None:
+        return self._files.get(value)
+
+    async def add_input(
+        self, files: Sequence[InputFile], form: FileForm, workspace: Workspace
+    ) -> str:
+        name = "-".join(file.digest[:32] for file in files)
+        if form in (FileForm.NAME, FileForm.PATH):
+            name += files[0].extension
+        value = f"/input/{name}" if form in (FileForm.PATH, FileForm.FOLDER_PATH) else name
+        self.given.append(value)
+        self.inputs[value] = tuple(file.path.read_bytes() for file in files)
+        workspace.defer(partial(self._remove_input, value))
+        return value
+
+    def _remove_input(self, value: str) -> None:
+        self.inputs.pop(value, None)
+
+    def model_extensions(self, folder: str) -> frozenset[str]:
+        if folder not in self._model_folders:
+            raise InvalidInput(f"There is no model folder {folder}.")
+        return self._model_folders[folder]
+
+    async def link_model(
+        self, folder: str, name: str, target: Path, *, replace: bool = False
+    ) -> LinkedModel:
+        self.model_extensions(folder)
+        known = self.links.get((folder, name), target)
+        if known != target and not replace:
+            raise InvalidInput(f"{name} is there already.")
+        self.links[folder, name] = target
+        path = (self._models_root or Path("models")) / folder / name
+        if self._models_root is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+            path.symlink_to(target)
+        return LinkedModel(name, path)
+
     @asynccontextmanager
     async def workspace(self, run_id: str) -> AsyncIterator[FakeWorkspace]:
         with tempfile.TemporaryDirectory() as parent:
             self.workspaces.append(Path(parent))
-            yield FakeWorkspace(Path(parent))
+            workspace = FakeWorkspace(Path(parent))
+            try:
+                yield workspace
+            finally:
+                workspace.leave()
 
     async def validate(self, prompt: PreparedPrompt, workspace: Workspace) -> FakeRunnable:
         if self.invalid is not None:
