@@ -1,0 +1,97 @@
+"""A relay between a client and a real server that stalls, or hangs up, after so many bytes."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Literal
+from urllib.parse import urlsplit
+
+CHUNK_BYTES = 16 * 1024
+
+
+class Relay:
+    """Passes on what either side sends, over each connection no more than its limits.
+
+    Args:
+        target: The origin of the server, such as ``http://127.0.0.1:80``.
+        up: Bytes that a connection passes on to the server; None is all of them.
+        down: The same to the client.
+        then: What happens to a connection at its limit.
+
+    Attributes:
+        origin: Where the relay is to be reached.
+        at_limit: Set as soon as a connection has reached a limit.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        up: int | None = None,
+        down: int | None = None,
+        then: Literal["stall", "cut"] = "stall",
+    ) -> None:
+        parts = urlsplit(target)
+        self._target = (parts.hostname or "", parts.port or 80)
+        self._up, self._down, self._then = up, down, then
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._sockets = [self._listener]
+        self.origin = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.at_limit = threading.Event()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """End every connection, and take no more."""
+        for each in list(self._sockets):
+            _hang_up(each)
+            each.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client = self._listener.accept()[0]
+                server = socket.create_connection(self._target)
+            except OSError:
+                return
+            self._sockets += [client, server]
+            for ends in ((client, server, self._up), (server, client, self._down)):
+                threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket, limit: int | None) -> None:
+        passed = 0
+        with suppress(OSError):
+            while limit is None or passed < limit:
+                chunk = source.recv(CHUNK_BYTES if limit is None else limit - passed)
+                if not chunk:
+                    _hang_up(sink)
+                    return
+                sink.sendall(chunk)
+                passed += len(chunk)
+            self.at_limit.set()
+            if self._then == "cut":
+                _hang_up(source)
+                _hang_up(sink)
+
+
+@contextmanager
+def relay(
+    target: str,
+    *,
+    up: int | None = None,
+    down: int | None = None,
+    then: Literal["stall", "cut"] = "stall",
+) -> Iterator[Relay]:
+    """Give a relay for the block."""
+    between = Relay(target, up=up, down=down, then=then)
+    try:
+        yield between
+    finally:
+        between.close()
+
+
+def _hang_up(end: socket.socket) -> None:
+    with suppress(OSError):
+        end.shutdown(socket.SHUT_RDWR)
