@@ -1,0 +1,218 @@
+"""The HTTP backend: objects behind any http or https URL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+from urllib.parse import quote, unquote_plus
+
+from pydantic import SecretStr
+
+from ..config import HttpAccess
+from ..errors import (
+    AccessDenied,
+    ObjectNotFound,
+    StorageError,
+    TransferFailed,
+    UnsupportedURL,
+    WrongContent,
+)
+from .auth import Auth, BasicAuth, BearerAuth, HeaderAuth, QueryAuth, S3Auth
+from .base import Cancel, ObjectInfo, Source, Span
+from .connections import Client, Request, Response
+from .policy import Target, origins_of
+from .proxies import basic_authorization
+from .representation import content_range, is_encoded, object_info, retry_after_s
+
+_FIRST_BYTE = {"Range": "bytes=0-0"}
+_HEAD_NOT_TAKEN = frozenset({400, 403, 405, 501})
+"""A signed URL may be signed for GET alone, and some servers know no HEAD."""
+
+
+class HttpDownload:
+    """A body as it comes; see ``base.Download``."""
+
+    def __init__(self, response: Response, info: ObjectInfo, offset: int) -> None:
+        self.info = info
+        self.offset = offset
+        self._response = response
+        self.readinto = response.readinto
+
+    def __enter__(self) -> HttpDownload:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._response.close()
+
+
+class HttpBackend:
+    """Objects at http and https URLs; see ``base.Backend``.
+
+    Args:
+        access: The header that the operator wants sent, and to whom.
+        headers: More headers for every request, which are no secret.
+    """
+
+    name: ClassVar[str] = "http"
+
+    def __init__(
+        self, client: Client, access: HttpAccess, headers: Mapping[str, str] | None = None
+    ) -> None:
+        self._client = client
+        self._header = access.header
+        self._header_origins = origins_of(
+            {"*"} if access.header_origins is None else access.header_origins
+        )
+        self._headers = dict(headers or {})
+
+    def matches(self, url: str) -> bool:
+        return url[:8].lower().startswith(("http://", "https://"))
+
+    def head(self, url: str, auth: Auth | None, cancel: Cancel) -> ObjectInfo:
+        with self._send("HEAD", url, auth, cancel) as response:
+            if response.status not in _HEAD_NOT_TAKEN:
+                return _info(response)
+        with self._send("GET", url, auth, cancel, headers=_FIRST_BYTE) as response:
+            return _info(response)
+
+    def open(self, url: str, auth: Auth | None, span: Span | None, cancel: Cancel) -> HttpDownload:
+        headers = _range_headers(span) if span else {}
+        response = self._send("GET", url, auth, cancel, headers=headers)
+        try:
+            if span is None or response.status == 200:
+                return HttpDownload(response, _whole(response), 0)
+            if response.status != 416:
+                info = _info(response)
+                if span.version in (None, info.version):
+                    return HttpDownload(response, info, _offset(response, span))
+        except BaseException:
+            response.close()
+            raise
+        # The object is shorter than the span, or another one in spite of If-Range: all of it, then.
+        response.close()
+        return self.open(url, auth, None, cancel)
+
+    def put(self, url: str, source: Source, auth: Auth | None, cancel: Cancel) -> None:
+        with self._send("PUT", url, auth, cancel, source=source) as response:
+            if not 200 <= response.status < 300:
+                raise _error(response)
+
+    def close(self) -> None:
+        """Nothing stays open: each exchange has a connection of its own."""
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        auth: Auth | None,
+        cancel: Cancel,
+        *,
+        headers: Mapping[str, str] | None = None,
+        source: Source | None = None,
+    ) -> Response:
+        target = self._client.policy.check_url(url)
+        if isinstance(auth, QueryAuth):
+            url = _with_parameter(target, auth.query_param, auth.query_value)
+        request = Request(
+            method,
+            url,
+            headers={**self._headers, **(headers or {})},
+            credentials=self._credentials(target, auth),
+            source=source,
+        )
+        return self._client.request(request, cancel)
+
+    def _credentials(self, target: Target, auth: Auth | None) -> dict[str, SecretStr]:
+        """Return headers: the request's own or the URL's, and the operator's if it is another."""
+        own = _headers_of(auth) if auth else _headers_in(target)
+        if self._header is None or not {"*", target.origin} & self._header_origins:
+            return own
+        name, value = self._header
+        return own if name.lower() in {n.lower() for n in own} else {**own, name: value}
+
+
+def _headers_of(auth: Auth) -> dict[str, SecretStr]:
+    if isinstance(auth, BearerAuth):
+        return {"Authorization": SecretStr(f"Bearer {auth.token.get_secret_value()}")}
+    if isinstance(auth, BasicAuth):
+        return {"Authorization": basic_authorization(auth.username, auth.password)}
+    if isinstance(auth, HeaderAuth):
+        return {auth.header_name: auth.header_value}
+    if isinstance(auth, S3Auth):
+        raise UnsupportedURL(
+            "Credentials of the type s3 are for s3:// URLs, not for http or https."
+        )
+    return {}
+
+
+def _headers_in(target: Target) -> dict[str, SecretStr]:
+    return {"Authorization": basic_authorization(*target.userinfo)} if target.userinfo else {}
+
+
+def _with_parameter(target: Target, name: str, value: SecretStr) -> str:
+    """Return the URL of ``target`` with a query parameter in place of any of its name."""
+    path, _, query = target.path.partition("?")
+    others = [p for p in query.split("&") if p and unquote_plus(p.partition("=")[0]) != name]
+    ours = f"{quote(name, safe='')}={quote(value.get_secret_value(), safe='')}"
+    return f"{target.origin}{path}?{'&'.join([*others, ours])}"
+
+
+def _range_headers(span: Span) -> dict[str, str]:
+    last = "" if span.end is None else span.end - 1
+    headers = {"Range": f"bytes={span.start}-{last}"}
+    return {**headers, "If-Range": span.version} if span.version else headers
+
+
+def _info(response: Response) -> ObjectInfo:
+    """Return what an answer says of its object.
+
+    Raises:
+        StorageError: It is no answer with an object; a subclass says why.
+    """
+    info = object_info(response.status, response.headers)
+    if response.status == 416 and info.size == 0:
+        return info
+    if response.status not in (200, 203, 206):
+        raise _error(response)
+    if is_encoded(response.headers):
+        raise WrongContent(
+            f"{response.target.redacted} comes compressed, though we asked it not to."
+        )
+    return info
+
+
+def _whole(response: Response) -> ObjectInfo:
+    info = _info(response)
+    if response.status not in (200, 203):
+        raise TransferFailed(f"{response.target.redacted} gives a part where all was asked for.")
+    return info
+
+
+def _offset(response: Response, span: Span) -> int:
+    """Return where a part begins, which has to be the part that was asked for."""
+    part = content_range(response.headers)
+    total = part.total if part else None
+    ends = {span.end, total} if span.end is None or total is None else {min(span.end, total)}
+    length = response.length
+    if (
+        part is None
+        or part.start != span.start
+        or part.end not in ends
+        or (length is not None and length != part.end - part.start)
+    ):
+        raise TransferFailed(f"{response.target.redacted} gives another part than was asked for.")
+    return part.start
+
+
+def _error(response: Response) -> StorageError:
+    """Return the error that a status means."""
+    status, place = response.status, response.target.redacted
+    if status in (404, 410):
+        return ObjectNotFound(f"{place} does not exist ({status}).")
+    if status in (401, 403, 407):
+        return AccessDenied(f"{place} refuses the credentials, or wants some ({status}).")
+    if status in (408, 429) or status >= 500:
+        error = TransferFailed(f"{place} cannot be had now ({status}).")
+        error.retry_after_s = retry_after_s(response.headers)
+        return error
+    return StorageError(f"{place} answered with the status {status}.")

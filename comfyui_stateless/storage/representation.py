@@ -1,0 +1,150 @@
+"""What the headers of an HTTP answer say of the object behind it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+from datetime import timezone
+from email.message import Message
+from email.utils import parsedate_to_datetime
+from urllib.parse import unquote
+
+from .base import Digest, ObjectInfo
+
+_CONTENT_RANGE = re.compile(r"\s*bytes\s+(?:(\d+)-(\d+)|\*)/(\d+|\*)\s*", re.IGNORECASE)
+_PARAMETER = re.compile(r";\s*([\w!#$%&'*+.^`|~-]+)\s*=\s*(\"(?:[^\"\\]|\\.)*\"|[^;]*)")
+_SHA256 = re.compile(r"(?:^|,)\s*sha-256\s*=\s*:?([A-Za-z0-9+/]{43}=)", re.IGNORECASE)
+_AS_IT_IS = frozenset({"", "identity", "aws-chunked"})
+
+
+@dataclass(frozen=True, slots=True)
+class ContentRange:
+    """Which bytes came: from ``start`` up to, not including, ``end``; of ``total`` if known.
+
+    Of a range that could not be had, only ``total`` is known, and ``start`` and ``end`` are 0.
+    """
+
+    start: int
+    end: int
+    total: int | None
+
+
+def object_info(status: int, headers: Message) -> ObjectInfo:
+    """Return what an answer with ``status`` says of the whole object."""
+    return ObjectInfo(
+        size=_size(status, headers),
+        version=_version(headers),
+        has_ranges=status == 206 or "bytes" in _tokens(headers, "Accept-Ranges"),
+        filename=_filename(headers.get("Content-Disposition", "")),
+        media_type=_media_type(headers),
+        digest=_digest(headers),
+    )
+
+
+def content_range(headers: Message) -> ContentRange | None:
+    """Return what Content-Range says, None where it is missing or malformed."""
+    match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
+    if match is None:
+        return None
+    first, last, total = match.groups()
+    start, end = (int(first), int(last) + 1) if first else (0, 0)
+    return ContentRange(start, end, None if total == "*" else int(total))
+
+
+def is_encoded(headers: Message) -> bool:
+    """Say whether the body is not the object's bytes as they are, but compressed."""
+    return not _tokens(headers, "Content-Encoding") <= _AS_IT_IS
+
+
+def retry_after_s(headers: Message) -> float | None:
+    """Return the seconds that Retry-After asks to wait, None where it does not."""
+    value = headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    return _seconds_between(headers.get("Date"), value)
+
+
+def _tokens(headers: Message, name: str) -> set[str]:
+    return {token.strip().lower() for token in headers.get(name, "").split(",")}
+
+
+def _size(status: int, headers: Message) -> int | None:
+    if status in (206, 416):
+        part = content_range(headers)
+        return part.total if part else None
+    length = headers.get("Content-Length", "").strip()
+    return int(length) if length.isascii() and length.isdigit() else None
+
+
+def _version(headers: Message) -> str | None:
+    """Return a validator that If-Range takes: a date only if nothing changed within its second."""
+    etag = headers.get("ETag", "").strip()
+    if etag.startswith('"'):
+        return etag
+    modified = headers.get("Last-Modified", "").strip()
+    age_s = _seconds_between(modified, headers.get("Date"))
+    return modified if age_s is not None and age_s >= 1 else None
+
+
+def _seconds_between(start: str | None, end: str | None) -> float | None:
+    """Return the seconds from one HTTP date to another, None where one is missing."""
+    if not start or not end:
+        return None
+    try:
+        first, second = (parsedate_to_datetime(text) for text in (start, end))
+    except ValueError:
+        return None
+    # A date without a zone is parsed to one without: the field's dates are all UTC.
+    first, second = (
+        moment.replace(tzinfo=moment.tzinfo or timezone.utc) for moment in (first, second)
+    )
+    return (second - first).total_seconds()
+
+
+def _filename(disposition: str) -> str | None:
+    """Return the bare name in Content-Disposition; the form with a character set goes first."""
+    found = {name.lower(): value for name, value in _PARAMETER.findall(disposition)}
+    if extended := found.get("filename*"):
+        charset, _, encoded = extended.strip().strip('"').partition("'")
+        try:
+            return _bare(unquote(encoded.rpartition("'")[2], charset or "utf-8", "strict"))
+        except (LookupError, UnicodeError):
+            pass
+    return _bare(_decoded(_unquoted(found.get("filename", ""))))
+
+
+def _unquoted(value: str) -> str:
+    value = value.strip()
+    return re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
+
+
+def _decoded(text: str) -> str:
+    """Return what a header's bytes mean: many servers send UTF-8 where Latin-1 is due."""
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return text
+
+
+def _bare(name: str) -> str | None:
+    last = re.split(r"[/\\]", name)[-1].strip()
+    printable = "".join(character for character in last if character.isprintable())
+    return None if printable in ("", ".", "..") else printable
+
+
+def _media_type(headers: Message) -> str | None:
+    name = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    return name if "/" in name else None
+
+
+def _digest(headers: Message) -> Digest | None:
+    """Return the SHA-256 of the whole object, where the origin sends it along."""
+    for name in ("Repr-Digest", "Digest"):
+        if match := _SHA256.search(headers.get(name, "")):
+            try:
+                return Digest("sha256", base64.b64decode(match[1], validate=True).hex())
+            except binascii.Error:
+                continue
+    return None
