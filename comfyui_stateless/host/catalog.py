@@ -1,14 +1,19 @@
-"""What the registered node classes are: which are output nodes, which take a filename prefix."""
+"""What the registered node classes are: output nodes, prefixes, and the inputs that name files."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import folder_paths
 import nodes
 
-from ..engine import NodeClass
+from ..engine import FileInput, MediaInput, NodeClass
 from .capture import PREFIX
+from .probe import Probe
+from .slots import Inputs, file_inputs, has_marks
 
 log = logging.getLogger("comfyui_stateless.host")
 
@@ -18,6 +23,10 @@ class Catalog:
 
     def __init__(self) -> None:
         self._known: dict[type, NodeClass] = {}
+        self._inputs: dict[type, Mapping[str, FileInput]] = {}
+        self._probe = Probe()
+        self._learning = asyncio.Lock()
+        self._learned: list[Any] = []
 
     def node_class(self, class_type: str) -> NodeClass | None:
         """Return what is known of a class, None if no such class is registered."""
@@ -27,6 +36,69 @@ class Catalog:
         if registered not in self._known:
             self._known[registered] = _described(registered)
         return self._known[registered]
+
+    async def learn_inputs(self) -> None:
+        """See that ``file_inputs`` knows all classes that are registered now.
+
+        A thread asks the classes: some list folders when they are asked.
+        """
+        if list(nodes.NODE_CLASS_MAPPINGS.values()) == self._learned:
+            return
+        async with self._learning:
+            registered = list(nodes.NODE_CLASS_MAPPINGS.values())
+            await asyncio.to_thread(self._learn, registered)
+            self._learned = registered
+
+    def file_inputs(self, class_type: str) -> Mapping[str, FileInput]:
+        """Return the inputs of a class that name files, by input name; empty if it has none."""
+        registered = nodes.NODE_CLASS_MAPPINGS.get(class_type)
+        if not isinstance(registered, type):
+            return {}
+        if registered not in self._inputs:
+            self._learn([registered])
+        return self._inputs[registered]
+
+    def _learn(self, registered: Sequence[Any]) -> None:
+        new = [c for c in registered if isinstance(c, type) and c not in self._inputs]
+        # Asked once before: a class that keeps its first answer for good then keeps a true one.
+        answers = {c: _inputs_of(c) for c in dict.fromkeys(new)}
+        with self._probe.shown():
+            probed = {c: _inputs_of(c, logged=False) or answers[c] for c in answers}
+        for node_class, inputs in answers.items():
+            self._inputs[node_class] = self._found(node_class, inputs, probed[node_class])
+
+    def _found(self, node_class: type, inputs: Inputs, probed: Inputs) -> Mapping[str, FileInput]:
+        try:
+            found = file_inputs(inputs, probed, self._probe, _listed)
+        except Exception:
+            log.warning("The inputs of %s could not be read", node_class, exc_info=True)
+            return {}
+        if any(not isinstance(slot, MediaInput) for slot in found.values()):
+            return found if self._has_forgotten(node_class) else {}
+        return found
+
+    def _has_forgotten(self, node_class: type) -> bool:
+        if not has_marks(_inputs_of(node_class, logged=False), self._probe):
+            return True
+        log.warning(
+            "%s keeps the model files that it has seen; URLs are not taken for its inputs",
+            node_class,
+        )
+        return False
+
+
+def _inputs_of(node_class: Any, *, logged: bool = True) -> Inputs:
+    try:
+        inputs = node_class.INPUT_TYPES()
+    except Exception:
+        if logged:
+            log.warning("INPUT_TYPES of %s failed", node_class, exc_info=True)
+        return {}
+    return inputs if isinstance(inputs, dict) else {}
+
+
+def _listed(folder: str) -> Sequence[str]:
+    return folder_paths.get_filename_list(folder)  # type: ignore[no-any-return]  # untyped module
 
 
 def _described(registered: Any) -> NodeClass:
@@ -42,10 +114,6 @@ def _described(registered: Any) -> NodeClass:
 
 
 def _prefix_spec(registered: Any) -> Any:
-    try:
-        inputs = registered.INPUT_TYPES()
-    except Exception:
-        log.warning("INPUT_TYPES of %s failed", registered, exc_info=True)
-        return None
+    inputs = _inputs_of(registered)
     declared = {**inputs.get("optional", {}), **inputs.get("required", {})}
     return declared.get(PREFIX)

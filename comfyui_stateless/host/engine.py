@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any
 
 import folder_paths
 import torch
 from comfy import model_management
 
-from ..engine import Execution, NodeClass, Observer, PreparedPrompt, Workspace
+from ..engine import (
+    Execution,
+    FileForm,
+    FileInput,
+    InputFile,
+    LinkedModel,
+    NodeClass,
+    Observer,
+    PreparedPrompt,
+    Workspace,
+)
 from ..errors import ExecutionError
 from .cancel import Canceller
 from .capture import Savers
@@ -20,7 +31,9 @@ from .catalog import Catalog
 from .events import Events
 from .failures import breaks_device
 from .files import Folders, RunFolder, sweep
+from .inputs import InputFiles, find_file
 from .learn import Expanders
+from .models import CODE_FOLDER, ModelFolders
 from .runs import Run, Runs
 from .submit import Accepted, Submission
 from .watchdog import Watchdog
@@ -32,14 +45,20 @@ WATCH_INTERVAL_S = 0.2
 
 
 class ComfyEngine:
-    """Runs prompts on a PromptServer. Make one in a process, and call ``install`` once."""
+    """Runs prompts on a PromptServer. Make one in a process, and call ``install`` once.
 
-    def __init__(self, server: Any) -> None:
+    Args:
+        cache_folder: Where fetched files are kept; links into it are ours. None if nowhere.
+    """
+
+    def __init__(self, server: Any, cache_folder: Path | None = None) -> None:
         self._server = server
         self._queue = server.prompt_queue
         self._runs = Runs()
         self._catalog = Catalog()
         self._folders = Folders()
+        self._inputs = InputFiles()
+        self._model_folders = ModelFolders(cache_folder)
         self._expanders = Expanders()
         self._watchdog = Watchdog(server, self._runs)
         self._submission = Submission(server, self._catalog, Savers(self._runs), self._expanders)
@@ -52,18 +71,45 @@ class ComfyEngine:
         self._watchdog.install()
 
     async def start(self) -> None:
-        """Delete what a killed process left, and see that the output folder can be written.
+        """Delete what a killed process left, ask the node classes for their inputs, and see that
+        the output folder can be written.
 
         Raises:
             OSError: It cannot.
         """
         self._watchdog.remember()
+        await self.learn_inputs()
         await asyncio.to_thread(sweep)
         async with self.workspace("start") as folder:
             await asyncio.to_thread(folder.folder)
 
     def node_class(self, class_type: str) -> NodeClass | None:
         return self._catalog.node_class(class_type)
+
+    async def learn_inputs(self) -> None:
+        await self._catalog.learn_inputs()
+
+    def file_inputs(self, class_type: str) -> Mapping[str, FileInput]:
+        return self._catalog.file_inputs(class_type)
+
+    def find_file(self, value: str) -> Path | None:
+        return find_file(value)
+
+    async def add_input(
+        self, files: Sequence[InputFile], form: FileForm, workspace: Workspace
+    ) -> str:
+        assert isinstance(workspace, RunFolder)
+        return await self._inputs.add(files, form, workspace)
+
+    def model_extensions(self, folder: str) -> frozenset[str]:
+        return self._model_folders.extensions(folder)
+
+    async def link_model(
+        self, folder: str, name: str, target: Path, *, replace: bool = False
+    ) -> LinkedModel:
+        return await asyncio.to_thread(
+            self._model_folders.link, folder, name, target, replace=replace
+        )
 
     def workspace(self, run_id: str) -> AbstractAsyncContextManager[RunFolder]:
         return self._folders.workspace(run_id)
@@ -136,7 +182,7 @@ class ComfyRunnable:
 
 
 def _models() -> dict[str, list[str]]:
-    folders = [name for name in folder_paths.folder_names_and_paths if name != "custom_nodes"]
+    folders = [name for name in folder_paths.folder_names_and_paths if name != CODE_FOLDER]
     return {name: _files_of(name) for name in folders}
 
 

@@ -1,22 +1,25 @@
 """The files of runs: folders of their own inside ComfyUI's, and what is found there.
 
 A run's folder lies directly in ComfyUI's output (and temp) folder, so that no parent is shared
-between runs and every rename stays on one file system. Its name tells host and process, so that
-the next start can sweep what a killed process left.
+between runs and every rename stays on one file system. Its name tells host and process, as do
+those of all files that we put into ComfyUI's folders, so that the next start can sweep what a
+killed process left.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import os
+import re
 import secrets
 import shutil
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -28,21 +31,32 @@ log = logging.getLogger("comfyui_stateless.host")
 MARK = "stateless"
 _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 _TOKEN = secrets.token_hex(4)
+_MARKED = re.compile(rf"{MARK}-([0-9a-f]{{8}})-([0-9]{{1,9}})-([0-9a-f]{{8}})-.+")
+
+MESHES = "3d"
+"""The folder inside the input folder from which ComfyUI's nodes take 3D models."""
+
 ABANDONED_AFTER_S = 24 * 3600
-"""Age from which a folder that another host left is swept: that host cannot be asked."""
+"""Age from which what another host left is swept: that host cannot be asked."""
+
+
+def marked(name: str) -> str:
+    """Return a name that tells that this process put what bears it there."""
+    return f"{MARK}-{_HOST}-{os.getpid()}-{_TOKEN}-{name}"
 
 
 class RunFolder:
-    """The folders of one run, made when first needed.
+    """The folders of one run, made when first needed, and what is to be done when it is over.
 
     Attributes:
         name: The name of the folder inside ComfyUI's output and temp folders.
     """
 
     def __init__(self, run_id: str) -> None:
-        self.name = f"{MARK}-{_HOST}-{os.getpid()}-{_TOKEN}-{run_id}"
+        self.name = marked(run_id)
         self._lock = threading.Lock()
         self._made: set[Path] = set()
+        self._releases: list[Callable[[], None]] = []
         self._open = True
         self._idle = asyncio.Event()
         self._idle.set()
@@ -66,6 +80,22 @@ class RunFolder:
             self._made.add(root)
         return path
 
+    def owns(self, path: Path) -> bool:
+        """Say whether a file lies in one of the run's folders."""
+        with self._lock:
+            return any(path.is_relative_to(root) for root in self._made)
+
+    def defer(self, release: Callable[[], None]) -> None:
+        """Have ``release`` called, on the loop's thread, once the run is over.
+
+        That is when the workspace is left and ComfyUI is done with it; if it is over already, now.
+        """
+        with self._lock:
+            if self._open:
+                self._releases.append(release)
+                return
+        _released(release)
+
     def busy(self) -> None:
         """Keep the folders until ``idle`` is called: ComfyUI works on the run."""
         self._idle.clear()
@@ -85,16 +115,19 @@ class RunFolder:
         return not self._made
 
     def close(self) -> None:
-        """Make no folder from now on."""
+        """Make no folder from now on, and do what was put off until now."""
         with self._lock:
             self._open = False
+            releases, self._releases = self._releases, []
+        for release in releases:
+            _released(release)
 
     async def remove(self) -> None:
         """Delete the folders once ComfyUI is done with the run."""
         await self._idle.wait()
         self.close()
         if self._made:
-            await asyncio.to_thread(_remove_trees, self._made)
+            await asyncio.to_thread(remove, self._made)
 
 
 class Folders:
@@ -124,24 +157,49 @@ class Folders:
 
 
 def sweep() -> None:
-    """Delete what runs of dead processes left in the output and temp folders."""
-    for base in (folder_paths.get_output_directory(), folder_paths.get_temp_directory()):
-        _remove_trees(path for path in Path(base).glob(f"{MARK}-*-*-*-*") if _is_abandoned(path))
+    """Delete what dead processes left in ComfyUI's output, temp and input folders."""
+    places = [
+        Path(folder_paths.get_output_directory()),
+        Path(folder_paths.get_temp_directory()),
+        Path(folder_paths.get_input_directory()),
+        Path(folder_paths.get_input_directory(), MESHES),
+    ]
+    for place in places:
+        remove(path for path in place.glob(f"{MARK}-*-*-*-*") if _is_abandoned(path))
 
 
 def _is_abandoned(path: Path) -> bool:
-    _, host, pid, token, *_ = path.name.split("-")
-    if not path.is_dir() or not pid.isdigit() or token == _TOKEN:
+    mark = _MARKED.fullmatch(path.name)
+    if mark is None or mark[3] == _TOKEN:
         return False
-    if host != _HOST:
-        return time.time() - path.stat().st_mtime > ABANDONED_AFTER_S
-    return int(pid) == os.getpid() or not psutil.pid_exists(int(pid))
+    if mark[1] != _HOST:
+        return time.time() - _made_at(path) > ABANDONED_AFTER_S
+    pid = int(mark[2])
+    return pid == os.getpid() or not psutil.pid_exists(pid)
 
 
-def _remove_trees(paths: Iterable[Path]) -> None:
+def _made_at(path: Path) -> float:
+    """Return Unix seconds; a file's time of modification may be that of what it is a link to."""
+    found = path.stat()
+    return found.st_mtime if path.is_dir() else found.st_ctime
+
+
+def _released(release: Callable[[], None]) -> None:
+    try:
+        release()
+    except Exception:
+        log.exception("Something that a run held could not be released")
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Delete files and folders that nobody uses any more."""
     for path in paths:
         for _ in range(3):
-            shutil.rmtree(path, ignore_errors=True)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    path.unlink()
             if not path.exists():
                 break
             time.sleep(0.05)

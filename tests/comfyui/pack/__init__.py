@@ -8,6 +8,11 @@ import torch
 from comfy.model_management import throw_exception_if_processing_interrupted
 from comfy_execution.graph_utils import GraphBuilder
 
+from . import (
+    loaders,
+    remote,  # noqa: F401  it registers routes
+)
+
 IMAGE_IN = {"required": {"image": ("IMAGE",)}}
 
 
@@ -300,5 +305,6 @@ NODE_CLASS_MAPPINGS = {
         TellsSecrets,
         Sound,
         Mesh,
+        *loaders.CLASSES,
     )
 }
