@@ -81,16 +81,17 @@ class Response:
         self.headers = raw.headers
         self._place = target.redacted
         self._raw = raw
+        self._left = raw.length
         self._cancel = cancel
         self._resources = resources
 
     @property
     def length(self) -> int | None:
         """Bytes of the body that are still to come, None where that is not known."""
-        return self._raw.length
+        return self._left
 
     def readinto(self, buffer: memoryview) -> int:
-        """Fill the front of ``buffer``; return how many bytes that were, 0 at the end.
+        """Fill the front of ``buffer`` with what is there; return how many bytes, 0 at the end.
 
         Raises:
             TransferFailed: The connection broke, stalled, or ended before the body did.
@@ -98,13 +99,24 @@ class Response:
         """
         self._cancel.check()
         with failures_told(self._place, self._cancel):
-            count = self._raw.readinto(buffer)
+            count = self._read(buffer)
+        # Cancelling shuts the socket down, which looks like the end of the body.
         self._cancel.check()
-        if not count and buffer.nbytes and self._raw.length:
-            raise TransferFailed(
-                f"{self._place}: the connection ended {self._raw.length} bytes early."
-            )
+        if self._left is not None:
+            if not count and self._left and buffer.nbytes:
+                raise TransferFailed(
+                    f"{self._place}: the connection ended {self._left} bytes early."
+                )
+            self._left -= count
         return count
+
+    def _read(self, buffer: memoryview) -> int:
+        """Read once from the socket: what arrived before a connection breaks is not lost."""
+        if self._raw.chunked:
+            piece = self._raw.read1(buffer.nbytes)
+            buffer[: len(piece)] = piece
+            return len(piece)
+        return self._raw.fp.readinto1(buffer if self._left is None else buffer[: self._left])
 
     def close(self) -> None:
         """Give up the connection, whatever is left of the body."""
@@ -200,7 +212,7 @@ class Client:
         resources.callback(raw.close)
         raw.begin()
         cancel.check()
-        if broken and raw.status < 400:
+        if broken and 200 <= raw.status < 300:
             raise broken
         return raw
 

@@ -66,6 +66,7 @@ NOT_PUBLIC: tuple[Network, ...] = tuple(
 _NAT64 = IPv6Network("64:ff9b::/96")
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f\\]")
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+_BRACKETED = re.compile(r"\[([^\[\]]+)\](?::\d*)?")
 PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 """The characters that stand in a URL as they are."""
 
@@ -134,8 +135,8 @@ def parse(url: str) -> Target:
 def _host(parts: SplitResult) -> str:
     """Return the host as a resolver gets it: IDNA makes plain ASCII of look-alike characters."""
     host = parts.hostname or ""
-    if "[" in parts.netloc or ":" in host:
-        return _ipv6(host)
+    if "[" in parts.netloc:
+        return _ipv6(parts.netloc.rpartition("@")[2])
     try:
         name = host.encode("idna").decode("ascii").lower().removesuffix(".")
     except UnicodeError:
@@ -145,9 +146,10 @@ def _host(parts: SplitResult) -> str:
     return name
 
 
-def _ipv6(host: str) -> str:
+def _ipv6(place: str) -> str:
+    match = _BRACKETED.fullmatch(place)
     try:
-        return str(IPv6Address(host))
+        return str(IPv6Address(match[1] if match else ""))
     except ValueError:
         raise UnsupportedURL("The URL has a malformed IPv6 address.") from None
 
