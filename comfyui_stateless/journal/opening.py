@@ -1,0 +1,62 @@
+"""Finding the folder that is ours, and taking over what dead processes have left."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import StorageError
+from . import records
+from .failures import translated
+from .files import Files
+from .folder import Claim, abandoned, claim
+from .schema import DATABASE, FILES, open_database, remove_database
+
+log = logging.getLogger("comfyui_stateless.journal")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A folder that is ours, its files, and a connection to its database."""
+
+    claimed: Claim
+    files: Files
+    database: sqlite3.Connection
+
+
+def opened(folder: Path) -> Opened:
+    """Claim ``folder``, or a subfolder where another process has it, and open what is there.
+
+    Files that nothing refers to are deleted.
+
+    Raises:
+        StorageError: The folder cannot be used; the message says why.
+    """
+    with translated(), ExitStack() as undo:
+        claimed = claim(folder)
+        undo.callback(claimed.close)
+        database = open_database(claimed.path)
+        undo.callback(database.close)
+        files = Files(claimed.path / FILES)
+        for left in abandoned(folder, claimed.path):
+            with closing(left):
+                _take_over(left.path, database, files)
+        files.sweep(lambda digest: records.is_needed(database, digest))
+        undo.pop_all()
+        return Opened(claimed, files, database)
+
+
+def _take_over(left: Path, database: sqlite3.Connection, files: Files) -> None:
+    """Bring what is in an abandoned folder into our own; each step may be done again."""
+    if not (left / DATABASE).exists():
+        return
+    try:
+        open_database(left).close()
+        files.adopt(Files(left / FILES))
+        records.absorb(database, left / DATABASE)
+        remove_database(left)
+    except (sqlite3.Error, OSError, StorageError) as error:
+        log.warning("The journal in %s stays as it is: %s", left.name, error)

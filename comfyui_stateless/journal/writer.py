@@ -1,0 +1,130 @@
+"""The one thread that writes: whatever waits together is committed together."""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any, Generic, TypeVar
+
+from ..errors import StorageError
+
+T = TypeVar("T")
+
+MAX_TOGETHER = 64
+"""Units of work in one transaction at most."""
+
+
+class _Unit(Generic[T]):
+    """A unit of work: all of it counts, or none."""
+
+    def __init__(self, work: Callable[[sqlite3.Connection], T]) -> None:
+        self.work = work
+        self.future: Future[T] = Future()
+        self._value: T | None = None
+
+    def run(self, database: sqlite3.Connection) -> bool:
+        """Do the work inside a transaction; say whether it is now for the commit to decide."""
+        if not self.future.set_running_or_notify_cancel():
+            return False
+        database.execute("SAVEPOINT unit")
+        try:
+            self._value = self.work(database)
+        except (sqlite3.Error, LookupError, StorageError) as error:
+            if not database.in_transaction:  # SQLite has given up all of it, as on a full disk
+                raise
+            database.execute("ROLLBACK TO unit")
+            database.execute("RELEASE unit")
+            self.future.set_exception(error)
+            return False
+        database.execute("RELEASE unit")
+        return True
+
+    def committed(self) -> None:
+        self.future.set_result(self._value)  # type: ignore[arg-type] # run has set it
+
+    def failed(self, error: BaseException) -> None:
+        if self.future.running() or (
+            not self.future.done() and self.future.set_running_or_notify_cancel()
+        ):
+            self.future.set_exception(error)
+
+
+class Writer:
+    """Runs units of work on a connection, one after the other, on a thread of its own.
+
+    Args:
+        database: Nobody else uses this connection until ``close`` has returned.
+        after_commit: Called on the thread after each commit; what it raises is dropped.
+    """
+
+    def __init__(
+        self,
+        database: sqlite3.Connection,
+        after_commit: Callable[[sqlite3.Connection], None],
+    ) -> None:
+        self._database = database
+        self._after_commit = after_commit
+        self._lock = threading.Lock()
+        self._is_closed = False
+        self._waiting: queue.SimpleQueue[_Unit[Any] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="stateless-journal", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Callable[[sqlite3.Connection], T]) -> Future[T]:
+        """Hand in a unit of work; its value comes when it is safe on the disk.
+
+        What a unit may raise: ``sqlite3.Error``, ``LookupError``, ``StorageError``.
+
+        Raises:
+            StorageError: It is closed.
+        """
+        unit = _Unit(work)
+        with self._lock:
+            if self._is_closed:
+                raise StorageError("The journal is closed.")
+            self._waiting.put(unit)
+        return unit.future
+
+    def close(self) -> None:
+        """Do what was handed in, and end the thread."""
+        with self._lock:
+            self._is_closed = True
+            self._waiting.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (first := self._waiting.get()) is not None:
+            units, is_last = self._together(first)
+            self._commit(units)
+            with suppress(sqlite3.Error, OSError):
+                self._after_commit(self._database)
+            if is_last:
+                return
+
+    def _together(self, first: _Unit[Any]) -> tuple[list[_Unit[Any]], bool]:
+        units = [first]
+        with suppress(queue.Empty):
+            while len(units) < MAX_TOGETHER:
+                unit = self._waiting.get_nowait()
+                if unit is None:
+                    return units, True
+                units.append(unit)
+        return units, False
+
+    def _commit(self, units: list[_Unit[Any]]) -> None:
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+            done = [unit for unit in units if unit.run(self._database)]
+            self._database.execute("COMMIT")
+        except sqlite3.Error as error:
+            with suppress(sqlite3.Error):
+                self._database.execute("ROLLBACK")
+            for unit in units:
+                unit.failed(error)
+        else:
+            for unit in done:
+                unit.committed()
