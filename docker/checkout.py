@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
 
-from docker import torch_builds
+from docker import azurite, torch_builds
 from docker.environments import Environment, key_of
 from docker.steps import Console, SetupError
 
@@ -51,6 +51,10 @@ class Checkout:
                 base.pip_install(self.console, ["-r", self.requirements, *tools])
 
         base.ensure("tools", key_of([*tools, self.requirements]), install)
+
+    def ensure_test_servers(self) -> None:
+        """Get the servers that the tests run and that no Python package brings."""
+        azurite.ensure(self.store / "azurite", self.console)
 
     def ensure_torch(self) -> Environment:
         """Return the base environment with torch for this machine's device in it."""

@@ -46,6 +46,7 @@ def prepare(options: argparse.Namespace, checkout: Checkout) -> None:
     """Make everything ready; print the ComfyUIs as a JSON list of version, home, python."""
     if options.dev:
         checkout.ensure_development_tools()
+        checkout.ensure_test_servers()
         checkout.ensure_torch()
     versions = TESTED_VERSIONS if options.dev else TESTED_VERSIONS[:1]
     prepared = _prepare(options, checkout, versions)
