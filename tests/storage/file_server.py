@@ -86,7 +86,7 @@ class FileServer:
         self.host = host
         self._tls = tls
         self._server = _Server(self, host, tls)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.005,))
         self._thread.start()
 
     @property

@@ -1,0 +1,72 @@
+"""How the tests of the HTTP client ask for things, and what they plant."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from pydantic import SecretStr
+
+from comfyui_stateless.config import HttpAccess
+from comfyui_stateless.storage.base import Cancel
+from comfyui_stateless.storage.connections import Client, Request, Response
+from comfyui_stateless.storage.policy import Policy
+from comfyui_stateless.storage.sockets import Timeouts
+from tests.storage.file_server import FileServer
+
+CONTENT = bytes(range(256)) * 1000
+SECRET = "planted-secret-77aa"
+CREDENTIALS = {"Authorization": SecretStr(f"Bearer {SECRET}"), "X-Key": SecretStr(SECRET)}
+GIVEN = (f"Bearer {SECRET}", SECRET)
+"""What ``sent`` shows of a request that carried ``CREDENTIALS``."""
+
+
+def client(
+    *trusted: str,
+    tls: ssl.SSLContext | None = None,
+    timeouts: Timeouts = Timeouts(),  # noqa: B008 - it is frozen
+) -> Client:
+    """Return a client that trusts these origins, all of them where none is named."""
+    access = HttpAccess(trusted=frozenset(trusted or {"*"}))
+    return Client(Policy(access), tls=tls, timeouts=timeouts)
+
+
+def get(
+    client: Client,
+    url: str,
+    cancel: Cancel | None = None,
+    credentials: Mapping[str, SecretStr] | None = None,
+) -> Response:
+    request = Request("GET", url, credentials=credentials or {})
+    return client.request(request, cancel or Cancel())
+
+
+def body(response: Response, buffer_bytes: int = 256 * 1024) -> bytes:
+    """Read a response to its end, and close it."""
+    content, buffer = bytearray(), memoryview(bytearray(buffer_bytes))
+    with response:
+        while count := response.readinto(buffer):
+            content += buffer[:count]
+    return bytes(content)
+
+
+def sent(server: FileServer) -> list[tuple[str | None, str | None]]:
+    """Return the credentials of each request that arrived."""
+    return [(s.headers.get("authorization"), s.headers.get("x-key")) for s in server.requests]
+
+
+def assert_no_secret(error: BaseException) -> None:
+    shown = "".join(traceback.format_exception(error)) + repr(error)
+    assert SECRET not in shown
+
+
+@contextmanager
+def cancelled_after(seconds: float = 0.15) -> Iterator[Cancel]:
+    cancel = Cancel()
+    timer = threading.Timer(seconds, cancel.cancel)
+    timer.start()
+    yield cancel
+    timer.join()
