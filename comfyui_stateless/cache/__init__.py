@@ -1,0 +1,8 @@
+"""Files by URL: fetched once, kept in a folder, whole or not there."""
+
+from .cache import Cache
+from .eviction import FileEvent
+from .lease import Inspection, Lease
+from .progress import DownloadProgress
+
+__all__ = ["Cache", "DownloadProgress", "FileEvent", "Inspection", "Lease"]

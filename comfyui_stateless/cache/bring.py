@@ -1,0 +1,199 @@
+"""From a URL to a whole, checked file that does not count yet."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import NoSpace, TransferFailed, WrongContent
+from ..naming import redacted
+from ..storage.base import Cancel, Digest, FetchesWhole, ObjectInfo
+from .kinds import is_html
+from .names import SNIFF_BYTES
+from .part import Part, sync
+from .progress import Meter
+from .transfer import Means, Origin, Transfer
+
+CHUNK_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked of a file's content.
+
+    Attributes:
+        sha256: What it has to hash to, in lower-case hex.
+        refuse_html: Whether a web page is refused.
+    """
+
+    sha256: str | None = None
+    refuse_html: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """A file that is whole and checked.
+
+    Attributes:
+        path: Where it is, under a name that does not count.
+        head: Its first bytes.
+    """
+
+    path: Path
+    size: int
+    info: ObjectInfo
+    head: bytes
+    sha256: str | None
+
+
+class Bringing:
+    """Brings one object into a folder; ``run`` blocks and belongs on a thread.
+
+    Args:
+        make_room: Called with the bytes to come before the first of them; raises ``NoSpace``.
+    """
+
+    def __init__(
+        self,
+        origin: Origin,
+        folder: Path,
+        key: str,
+        means: Means,
+        wanted: Wanted,
+        make_room: Callable[[int], None],
+    ) -> None:
+        self.meter = Meter()
+        self._origin = origin
+        self._folder = folder
+        self._key = key
+        self._means = means
+        self._wanted = wanted
+        self._make_room = make_room
+        self._reported: tuple[int, int | None] = (0, None)
+        self._part: Part | None = None
+
+    @property
+    def progress(self) -> tuple[int, int | None]:
+        """Bytes that are there, and of the whole."""
+        part = self._part
+        if part is None:
+            return self._reported
+        info = part.info
+        return part.done, info.size if info is not None else None
+
+    def run(self, cancel: Cancel) -> Brought:
+        """Fetch the object, resuming what an earlier try left.
+
+        Raises:
+            StorageError: It cannot be had, or is not what is wanted.
+            Cancelled: It was cancelled; what can be resumed is kept.
+        """
+        return self._whole(cancel) or self._parted(cancel)
+
+    def _whole(self, cancel: Cancel) -> Brought | None:
+        """Let the backend bring the object in its own way, where it has one for it."""
+        backend, path = self._origin.backend, self._folder / f"{self._key}.whole.part"
+        if not isinstance(backend, FetchesWhole):
+            return None
+        try:
+            info = backend.fetch(self._origin.url, self._origin.auth, path, self._report, cancel)
+            return None if info is None else self._checked(path, info)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+    def _report(self, done: int, total: int | None) -> None:
+        self.meter.add(done - self._reported[0])
+        self._reported = (done, total)
+
+    def _parted(self, cancel: Cancel) -> Brought:
+        self._part = part = Part(self._folder, self._key)
+        try:
+            info = Transfer(self._origin, part, self._means, self.meter, self._begun).run(cancel)
+            return self._checked(part.path, info)
+        except BaseException as error:
+            if isinstance(error, (NoSpace, WrongContent)) or not part.can_resume:
+                part.discard()
+            raise
+        finally:
+            part.close()
+
+    def _begun(self, info: ObjectInfo) -> None:
+        if self._wanted.refuse_html and is_html(b"", info.media_type):
+            raise self._web_page()
+        if info.size is not None and self._part is not None:
+            self._make_room(info.size - self._part.done)
+
+    def _web_page(self) -> WrongContent:
+        return WrongContent(
+            f"{redacted(self._origin.url)} gives a web page, perhaps one to log in, not a file."
+        )
+
+    def _checked(self, path: Path, info: ObjectInfo) -> Brought:
+        size = sync(path)
+        with path.open("rb") as file:
+            head = file.read(SNIFF_BYTES)
+        if info.size is not None and size != info.size:
+            raise TransferFailed(
+                f"{redacted(self._origin.url)} gave {size} bytes and announced {info.size}."
+            )
+        if self._wanted.refuse_html and is_html(head, None):
+            raise self._web_page()
+        self._require_own_length(path, head, size)
+        return Brought(path, size, info, head, self._require_digests(path, info.digest))
+
+    def _require_own_length(self, path: Path, head: bytes, size: int) -> None:
+        said = safetensors_size(path, head)
+        if said is not None and said != size:
+            raise WrongContent(
+                f"{redacted(self._origin.url)} gave {size} bytes of a safetensors file that says "
+                f"it has {said}."
+            )
+
+    def _require_digests(self, path: Path, digest: Digest | None) -> str | None:
+        """Return the SHA-256 where it had to be computed."""
+        wanted = [Digest("sha256", self._wanted.sha256)] if self._wanted.sha256 else []
+        if digest is not None and digest.algorithm in hashlib.algorithms_available:
+            wanted.append(digest)
+        found = {
+            algorithm: file_digest(path, algorithm) for algorithm in {d.algorithm for d in wanted}
+        }
+        for each in wanted:
+            if found[each.algorithm] != each.hex.lower():
+                raise WrongContent(
+                    f"The {each.algorithm} of {redacted(self._origin.url)} is "
+                    f"{found[each.algorithm]}, not {each.hex.lower()}."
+                )
+        return found.get("sha256")
+
+
+def file_digest(path: Path, algorithm: str) -> str:
+    """Return what a file's bytes hash to, in lower-case hex."""
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    buffer = memoryview(bytearray(CHUNK_BYTES))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
+    return digest.hexdigest()
+
+
+def safetensors_size(path: Path, head: bytes) -> int | None:
+    """Return how many bytes a safetensors file says it has, None for any other file.
+
+    The format leaves no byte over: https://github.com/huggingface/safetensors#format.
+    """
+    length = int.from_bytes(head[:8], "little")
+    if head[8:9] != b"{" or not 0 < length <= 100_000_000:
+        return None
+    with path.open("rb") as file:
+        file.seek(8)
+        header = file.read(length)
+    with suppress(ValueError, TypeError, KeyError, AttributeError):
+        tensors = [v for k, v in json.loads(header).items() if k != "__metadata__"]
+        ends = [int(tensor["data_offsets"][1]) for tensor in tensors]
+        return 8 + length + max(ends, default=0)
+    return None

@@ -1,0 +1,299 @@
+"""One download into a part file, over one connection or several, until it is whole.
+
+A first connection starts at once; a small file costs one request and no probe. Where the origin
+gives parts of a version and the file is large, further connections take over the back halves of
+what is missing for as long as that makes it faster.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, wait
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+from ..errors import NoSpace, StorageError, TransferFailed
+from ..storage.auth import Auth
+from ..storage.base import Backend, Cancel, Cancelled, Download, ObjectInfo
+from .governor import Governor
+from .part import Gap, Part
+from .patience import DELAYS_S, Patience
+from .progress import Meter
+from .slots import Slots
+
+BUFFER_BYTES = 1024 * 1024
+
+LARGE_BYTES = 64 * 1024 * 1024
+"""Missing bytes from which more than one connection is considered."""
+
+SAVE_S = 0.5
+"""Seconds between two notes of what is there; a kill costs at most as much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an object comes from, and as whom it is asked for."""
+
+    backend: Backend
+    url: str
+    auth: Auth | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a transfer uses.
+
+    Attributes:
+        threads: Run further connections; there are as many as ``slots`` at least.
+        savers: Write to the disk what is noted of downloads under way.
+        delays: Seconds before each further try.
+    """
+
+    slots: Slots
+    threads: Executor
+    savers: Executor
+    delays: Sequence[float] = DELAYS_S
+
+
+class Transfer:
+    """Fills a part from its origin.
+
+    Args:
+        begun: Called with what the origin says before an object's first byte is kept; what it
+            raises ends the transfer.
+    """
+
+    def __init__(
+        self,
+        origin: Origin,
+        part: Part,
+        means: Means,
+        meter: Meter,
+        begun: Callable[[ObjectInfo], None],
+    ) -> None:
+        self._origin = origin
+        self._part = part
+        self._means = means
+        self._meter = meter
+        self._begun = begun
+
+    def run(self, cancel: Cancel) -> ObjectInfo:
+        """Fetch what is missing, also over several tries; return what the origin says.
+
+        Raises:
+            StorageError: It cannot be had.
+            Cancelled: It was cancelled.
+        """
+        patience = Patience(self._means.delays, self._part.done)
+        try:
+            while (error := self._try(cancel)) is not None:
+                cancel.wait(patience.after(error, self._part.done))
+        finally:
+            with suppress(OSError):
+                self._part.save()
+        assert self._part.info is not None
+        return self._part.info
+
+    def _try(self, cancel: Cancel) -> TransferFailed | None:
+        """Fetch what is missing; return what broke, if another try may bring the rest."""
+        try:
+            self._fetch(cancel)
+        except TransferFailed as error:
+            return error
+        return None
+
+    def _fetch(self, cancel: Cancel) -> None:
+        inner = Cancel()
+        with cancel.calling(inner.cancel):
+            if self._part.is_whole:
+                self._confirm(inner)
+            if not self._part.is_whole:
+                _Crew(self._origin, self._part, self._means, self._meter, inner).run(self._begun)
+        cancel.check()
+
+    def _confirm(self, cancel: Cancel) -> None:
+        """See that the origin still has, and still gives us, the version that is there whole."""
+        origin, there = self._origin, self._part.info
+        info = origin.backend.head(origin.url, origin.auth, cancel)
+        if there is None or info.version != there.version:
+            self._part.discard_state()
+
+
+class _Crew:
+    """The connections of one try. The first one leads; only it may start the part anew."""
+
+    def __init__(
+        self, origin: Origin, part: Part, means: Means, meter: Meter, cancel: Cancel
+    ) -> None:
+        self._origin = origin
+        self._part = part
+        self._means = means
+        self._meter = meter
+        self._cancel = cancel
+        self._mutex = threading.Lock()
+        self._governor = Governor()
+        self._helpers: list[Future[None]] = []
+        self._opening: set[int] = set()
+        self._working = self._target = 1
+        self._error: BaseException | None = None
+        self._saved = time.monotonic()
+        self._saving: Future[None] | None = None
+
+    def run(self, begun: Callable[[ObjectInfo], None]) -> None:
+        """Fill the part; raise what kept that from being done."""
+        try:
+            self._lead(begun)
+            self._fill_gaps(leads=True)
+        except BaseException as error:  # noqa: BLE001 - raised below, or what outranks it
+            self._fail(error)
+        finally:
+            self._wait()
+        if self._error is not None and (_rank(self._error) > 0 or not self._part.is_whole):
+            raise self._error
+        if not self._part.is_whole:
+            raise TransferFailed("The object changed, or its origin stopped giving parts of it.")
+
+    def _fail(self, error: BaseException) -> None:
+        """Note why a connection ended; what another one cannot mend ends the others too."""
+        with self._mutex:
+            if self._error is None or _rank(error) > _rank(self._error):
+                self._error = error
+        if _rank(error) > 0:
+            self._cancel.cancel()
+
+    def _wait(self) -> None:
+        """Let the helpers end what they do: bytes must not come to a part that is closed."""
+        while waiting := [h for h in self._started() if not h.done()]:
+            wait(waiting)
+        if self._saving is not None:
+            wait([self._saving])
+
+    def _started(self) -> list[Future[None]]:
+        with self._mutex:
+            return list(self._helpers)
+
+    def _lead(self, begun: Callable[[ObjectInfo], None]) -> None:
+        part, origin = self._part, self._origin
+        gap = part.take(split=False) if part.can_resume else None
+        span = gap.span(part.info) if gap is not None and part.info is not None else None
+        try:
+            with origin.backend.open(origin.url, origin.auth, span, self._cancel) as download:
+                gap = self._settle(download, gap)
+                begun(download.info)
+                self._copy(download, gap, leads=True)
+        finally:
+            if gap is not None:
+                part.give_back(gap)
+
+    def _settle(self, download: Download, gap: Gap | None) -> Gap:
+        """Return the gap that the leader's reply fills, in a part that may be started anew."""
+        part, info = self._part, download.info
+        if gap is not None and _continues(download, gap, part.info):
+            return gap
+        if download.offset != 0:
+            part.discard_state()
+            raise TransferFailed("The origin gave another part than the one asked for.")
+        is_same = part.info is not None and part.info.version == info.version
+        ignores_ranges = gap is not None and is_same
+        return part.begin(replace(info, has_ranges=info.has_ranges and not ignores_ranges))
+
+    def _fill_gaps(self, *, leads: bool) -> None:
+        """Fill gap after gap until none is worth it, or the connection is needed elsewhere."""
+        part, origin = self._part, self._origin
+        while part.can_resume and not self._must_yield(leads):
+            gap = part.take(split=True)
+            if gap is None or part.info is None:
+                return
+            try:
+                span = gap.span(part.info)
+                with origin.backend.open(origin.url, origin.auth, span, self._cancel) as download:
+                    if not _continues(download, gap, part.info):
+                        return
+                    self._copy(download, gap, leads=leads)
+            finally:
+                part.give_back(gap)
+
+    def _must_yield(self, leads: bool) -> bool:
+        return not leads and self._means.slots.is_contended
+
+    def _copy(self, download: Download, gap: Gap, *, leads: bool) -> None:
+        buffer = memoryview(bytearray(BUFFER_BYTES))
+        while (room := self._part.room(gap, BUFFER_BYTES)) > 0 and not self._must_yield(leads):
+            self._cancel.check()
+            count = download.readinto(buffer[:room])
+            if count == 0:
+                self._end(gap)
+                return
+            self._part.fill(gap, buffer[:count])
+            self._meter.add(count)
+            self._tick()
+
+    def _end(self, gap: Gap) -> None:
+        if gap.end is not None:
+            raise TransferFailed("The connection ended before all bytes had come.")
+        self._part.end_here(gap)
+
+    def _tick(self) -> None:
+        """See, between two reads, whether to note what is there and whether to add connections."""
+        now = time.monotonic()
+        with self._mutex:
+            self._opening.discard(threading.get_ident())
+            if now - self._saved >= SAVE_S and (self._saving is None or self._saving.done()):
+                self._saved = now
+                self._saving = self._means.savers.submit(self._part.save)
+            self._target += self._growth()
+            while self._working < self._target and self._means.slots.try_acquire():
+                self._working += 1
+                self._helpers.append(self._means.threads.submit(self._help))
+
+    def _growth(self) -> int:
+        info, part = self._part.info, self._part
+        if info is None or info.size is None or not part.can_resume or self._error is not None:
+            return 0
+        if self._working == 1 and info.size - part.done < LARGE_BYTES:
+            return 0
+        is_opening = bool(self._opening) or self._working < self._target
+        return self._governor.wanted(self._meter.received, self._working, is_opening=is_opening)
+
+    def _help(self) -> None:
+        """Be one more connection, on a thread and with a slot of its own."""
+        me, comes_again = threading.get_ident(), False
+        with self._mutex:
+            self._opening.add(me)
+        try:
+            self._fill_gaps(leads=False)
+            comes_again = self._means.slots.is_contended
+        except TransferFailed as error:
+            self._fail(error)
+            comes_again = me not in self._opening
+        except (NoSpace, OSError) as error:
+            self._fail(error)
+        except (StorageError, Cancelled):
+            pass  # no further connection is wanted; whether none is, the leader finds out
+        finally:
+            with self._mutex:
+                self._opening.discard(me)
+                self._working -= 1
+                if not comes_again:
+                    self._target = max(1, self._working)
+            self._means.slots.release()
+
+
+def _rank(error: BaseException) -> int:
+    """Return how much an error says: to try again, to stop, or why all had to stop."""
+    if isinstance(error, TransferFailed):
+        return 0
+    return 1 if isinstance(error, Cancelled) else 2
+
+
+def _continues(download: Download, gap: Gap, info: ObjectInfo | None) -> bool:
+    """Say whether a reply brings a gap's bytes, of the version that the others are of."""
+    now = download.info
+    return (
+        info is not None
+        and download.offset == gap.start
+        and now.version == info.version
+        and (now.size is None or now.size == info.size)
+    )
