@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 from urllib.parse import quote, unquote_plus
 
@@ -24,6 +25,7 @@ from .policy import Target, origins_of
 from .proxies import basic_authorization
 from .representation import content_range, is_encoded, object_info, retry_after_s
 
+_WHOLE = frozenset({200, 203})
 _FIRST_BYTE = {"Range": "bytes=0-0"}
 _HEAD_NOT_TAKEN = frozenset({400, 403, 405, 501})
 """A signed URL may be signed for GET alone, and some servers know no HEAD."""
@@ -79,12 +81,11 @@ class HttpBackend:
         headers = _range_headers(span) if span else {}
         response = self._send("GET", url, auth, cancel, headers=headers)
         try:
-            if span is None or response.status == 200:
+            if span is None or response.status in _WHOLE:
                 return HttpDownload(response, _whole(response), 0)
-            if response.status != 416:
-                info = _info(response)
-                if span.version in (None, info.version):
-                    return HttpDownload(response, info, _offset(response, span))
+            info = None if response.status == 416 else _part(response, span)
+            if info:
+                return HttpDownload(response, info, span.start)
         except BaseException:
             response.close()
             raise
@@ -172,7 +173,7 @@ def _info(response: Response) -> ObjectInfo:
     info = object_info(response.status, response.headers)
     if response.status == 416 and info.size == 0:
         return info
-    if response.status not in (200, 203, 206):
+    if response.status not in _WHOLE | {206}:
         raise _error(response)
     if is_encoded(response.headers):
         raise WrongContent(
@@ -183,25 +184,36 @@ def _info(response: Response) -> ObjectInfo:
 
 def _whole(response: Response) -> ObjectInfo:
     info = _info(response)
-    if response.status not in (200, 203):
+    if response.status not in _WHOLE:
         raise TransferFailed(f"{response.target.redacted} gives a part where all was asked for.")
     return info
 
 
-def _offset(response: Response, span: Span) -> int:
-    """Return where a part begins, which has to be the part that was asked for."""
-    part = content_range(response.headers)
-    total = part.total if part else None
-    ends = {span.end, total} if span.end is None or total is None else {min(span.end, total)}
-    length = response.length
-    if (
-        part is None
-        or part.start != span.start
-        or part.end not in ends
-        or (length is not None and length != part.end - part.start)
-    ):
+def _part(response: Response, span: Span) -> ObjectInfo | None:
+    """Return what an answer with a part says of the object, None if it is another version.
+
+    Raises:
+        StorageError: It has no object, or another part of it than was asked for.
+    """
+    info = _info(response)
+    if not _is_asked_for(response, span):
         raise TransferFailed(f"{response.target.redacted} gives another part than was asked for.")
-    return part.start
+    if span.version is None or info.version == span.version:
+        return info
+    # An answer to If-Range may leave a date out, but no ETag.
+    is_left_out = info.version is None and not span.version.startswith('"')
+    return replace(info, version=span.version) if is_left_out else None
+
+
+def _is_asked_for(response: Response, span: Span) -> bool:
+    part = content_range(response.headers)
+    if part is None or part.start != span.start:
+        return False
+    if response.length not in (None, part.end - part.start):
+        return False
+    if span.end is None or part.total is None:
+        return part.end in (span.end, part.total)
+    return part.end == min(span.end, part.total)
 
 
 def _error(response: Response) -> StorageError:

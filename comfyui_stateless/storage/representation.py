@@ -63,7 +63,8 @@ def retry_after_s(headers: Message) -> float | None:
     value = headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
         return float(value[:9])
-    return _seconds_between(headers.get("Date"), value)
+    wait_s = _seconds_between(headers.get("Date"), value)
+    return None if wait_s is None else max(wait_s, 0.0)
 
 
 def _tokens(headers: Message, name: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""How the tests of the HTTP client ask for things, and what they plant."""
+"""How the tests of the HTTP client and its backend ask for things, and what they plant."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from contextlib import contextmanager
 from pydantic import SecretStr
 
 from comfyui_stateless.config import HttpAccess
-from comfyui_stateless.storage.base import Cancel
+from comfyui_stateless.storage.auth import Auth
+from comfyui_stateless.storage.base import Cancel, ObjectInfo, Span
 from comfyui_stateless.storage.connections import Client, Request, Response
+from comfyui_stateless.storage.http import HttpBackend, HttpDownload
 from comfyui_stateless.storage.policy import Policy
 from comfyui_stateless.storage.sockets import Timeouts
+from tests.storage.contract import read_all
 from tests.storage.file_server import FileServer
 
 CONTENT = bytes(range(256)) * 1000
@@ -56,6 +59,26 @@ def body(response: Response, buffer_bytes: int = 256 * 1024) -> bytes:
 def sent(server: FileServer) -> list[tuple[str | None, str | None]]:
     """Return the credentials of each request that arrived."""
     return [(s.headers.get("authorization"), s.headers.get("x-key")) for s in server.requests]
+
+
+def backend(access: HttpAccess | None = None) -> HttpBackend:
+    """Return a backend that goes everywhere, or where ``access`` lets it."""
+    access = access or HttpAccess(trusted=frozenset({"*"}))
+    return HttpBackend(Client(Policy(access), access.proxies), access)
+
+
+def head(url: str, auth: Auth | None = None, by: HttpBackend | None = None) -> ObjectInfo:
+    return (by or backend()).head(url, auth, Cancel())
+
+
+def opened(url: str, span: Span | None = None, auth: Auth | None = None) -> HttpDownload:
+    return backend().open(url, auth, span, Cancel())
+
+
+def content(download: HttpDownload) -> bytes:
+    """Read a download to its end, and close it."""
+    with download:
+        return read_all(download)
 
 
 def assert_no_secret(error: BaseException) -> None:
