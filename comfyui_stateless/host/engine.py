@@ -64,6 +64,7 @@ class ComfyEngine:
         self._submission = Submission(server, self._catalog, Savers(self._runs), self._expanders)
         self._canceller = Canceller(self._queue)
         self._watching: asyncio.Task[None] | None = None
+        self._learning: asyncio.Task[None] | None = None
 
     def install(self) -> None:
         """Put our hooks into ComfyUI."""
@@ -71,14 +72,15 @@ class ComfyEngine:
         self._watchdog.install()
 
     async def start(self) -> None:
-        """Delete what a killed process left, ask the node classes for their inputs, and see that
-        the output folder can be written.
+        """Delete what a killed process left, and see that the output folder can be written.
+
+        The node classes are asked for their inputs meanwhile; a prompt that comes first waits.
 
         Raises:
             OSError: It cannot.
         """
         self._watchdog.remember()
-        await self.learn_inputs()
+        self._learning = asyncio.ensure_future(self.learn_inputs())
         await asyncio.to_thread(sweep)
         async with self.workspace("start") as folder:
             await asyncio.to_thread(folder.folder)

@@ -85,6 +85,11 @@ class RunFolder:
         with self._lock:
             return any(path.is_relative_to(root) for root in self._made)
 
+    def discard(self, path: Path) -> None:
+        """Have a folder deleted together with the run's own; only while what was put off is done."""
+        with self._lock:
+            self._made.add(path)
+
     def defer(self, release: Callable[[], None]) -> None:
         """Have ``release`` called, on the loop's thread, once the run is over.
 

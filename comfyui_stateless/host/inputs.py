@@ -13,7 +13,8 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -43,7 +44,7 @@ class InputFiles:
     """Puts files into ComfyUI's input folder, each once, for as long as a job uses it."""
 
     def __init__(self) -> None:
-        self._placed: dict[str, _Placed] = {}
+        self._placed: dict[Path, _Placed] = {}
         self._removals: set[asyncio.Future[None]] = set()
 
     async def add(self, files: Sequence[InputFile], form: FileForm, workspace: RunFolder) -> str:
@@ -57,70 +58,82 @@ class InputFiles:
         """
         name = _name(files, form)
         path = Path(folder_paths.get_input_directory(), name)
-        placed = self._use(path, files, form, workspace)
-        # Shielded: another job may wait for the same, and what is half done must come to an end.
-        await asyncio.shield(placed.placing)
+        placed = self._placed.setdefault(path, _Placed())
+        placed.users += 1
+        workspace.defer(partial(self._release, path, workspace))
+        is_there = False
+        while not is_there:
+            is_there = await _is_put(placed, path, files, workspace, in_folder=form in _IN_FOLDER)
         return str(path) if form in _AS_PATH else name
 
-    def _use(
-        self, path: Path, files: Sequence[InputFile], form: FileForm, workspace: RunFolder
-    ) -> _Placed:
-        key = str(path)
-        placed = self._placed.get(key)
-        if placed is None or placed.is_missing(path):
-            place = _place_folder if form in _IN_FOLDER else _place
-            users = placed.users if placed else 0
-            stamped = tuple(workspace.owns(file.path) for file in files)
-            work = asyncio.to_thread(place, path, files, stamped)
-            placed = self._placed[key] = _Placed(asyncio.create_task(work), users)
-        placed.users += 1
-        workspace.defer(partial(self._release, path))
-        return placed
-
-    def _release(self, path: Path) -> None:
-        placed = self._placed[str(path)]
+    def _release(self, path: Path, workspace: RunFolder) -> None:
+        placed = self._placed[path]
         placed.users -= 1
-        if placed.placing.done():
-            self._drop(path)
+        if placed.placing is None or placed.placing.done():
+            self._drop(path, workspace.discard)
         else:
-            placed.placing.add_done_callback(lambda _: self._drop(path))
+            placed.placing.add_done_callback(lambda _: self._drop(path, self._remove))
 
-    def _drop(self, path: Path) -> None:
-        placed = self._placed.get(str(path))
+    def _drop(self, path: Path, discard: Callable[[Path], None]) -> None:
+        placed = self._placed.get(path)
         if placed is None or placed.users:
             return
-        del self._placed[str(path)]
-        if not path.is_dir():
+        del self._placed[path]
+        if path.is_dir():
+            # Out of the way at once, so that the name is free for the next job.
+            discard(path.replace(path.with_name(marked(f"gone-{secrets.token_hex(8)}"))))
+        else:
             path.unlink(missing_ok=True)
-            return
-        # Out of the way at once, so that the name is free for the next job; gone a little later.
-        gone = path.replace(path.with_name(marked(f"gone-{secrets.token_hex(8)}")))
-        removal = asyncio.get_running_loop().run_in_executor(None, remove, [gone])
+
+    def _remove(self, path: Path) -> None:
+        removal = asyncio.get_running_loop().run_in_executor(None, remove, [path])
         self._removals.add(removal)
         removal.add_done_callback(self._removals.discard)
 
 
+@dataclass
 class _Placed:
     """Something in the input folder.
 
     Attributes:
-        placing: Is done when it is there.
         users: Jobs that need it.
+        placing: Is done when it is there.
     """
 
-    def __init__(self, placing: asyncio.Task[None], users: int) -> None:
-        self.placing = placing
-        self.users = users
-        placing.add_done_callback(self._seen)
+    users: int = 0
+    placing: asyncio.Task[None] | None = None
 
     def is_missing(self, path: Path) -> bool:
-        """Say whether it could not be put there, or somebody has deleted it since."""
-        return self.placing.done() and not path.exists()
+        """Say whether nobody puts it there, or nobody could, or it was deleted since."""
+        return self.placing is None or (self.placing.done() and not path.exists())
 
-    @staticmethod
-    def _seen(placing: asyncio.Task[None]) -> None:
-        if not placing.cancelled():
-            placing.exception()  # those who still wait get it; asyncio need not complain
+
+async def _is_put(
+    placed: _Placed, path: Path, files: Sequence[InputFile], run: RunFolder, *, in_folder: bool
+) -> bool:
+    """Put files where nodes read them; say whether they are there.
+
+    False is for a failure of another job, whose own files may have gone with it.
+    """
+    is_ours = placed.is_missing(path)
+    if is_ours or placed.placing is None:
+        stamped = tuple(run.owns(file.path) for file in files)
+        place = _place_folder if in_folder else _place
+        placed.placing = asyncio.create_task(asyncio.to_thread(place, path, files, stamped))
+        placed.placing.add_done_callback(_seen)
+    try:
+        # Shielded: others may wait for the same, and what is half done must come to an end.
+        await asyncio.shield(placed.placing)
+    except OSError:
+        if is_ours:
+            raise
+        return False
+    return True
+
+
+def _seen(placing: asyncio.Task[None]) -> None:
+    if not placing.cancelled():
+        placing.exception()  # those who still wait get it; asyncio need not complain
 
 
 def find_file(text: str) -> Path | None:

@@ -54,22 +54,23 @@ class ModelFolders:
         path = root / name
         if not name or leaves_folder(name) or not _is_inside(path.parent, root):
             raise InvalidInput(f"{name!r} is no path inside the model folder {folder}.")
+        is_taken = self._is_taken(path, replace=replace)  # seen first: others may link it now
         if _leads_to(path, target):
             _list(folder, path, root)
+        elif is_taken:
+            raise InvalidInput(
+                f"The model folder {folder} already has another file named {name}; "
+                "choose another name or remove that file."
+            )
         else:
-            self._require_free(path, folder, replace=replace)
             _link(path, target)
             _refresh(folder, path.parent)
         return LinkedModel(os.path.relpath(path, root), path)
 
-    def _require_free(self, path: Path, folder: str, *, replace: bool) -> None:
-        if not os.path.lexists(path) or (path.is_symlink() and not path.exists()):
-            return
-        if not (replace and path.is_symlink() and self._is_ours(path)):
-            raise InvalidInput(
-                f"The model folder {folder} already has another file named {path.name}; "
-                "choose another name or remove that file."
-            )
+    def _is_taken(self, path: Path, *, replace: bool) -> bool:
+        if path.is_symlink() and (not path.exists() or (replace and self._is_ours(path))):
+            return False
+        return os.path.lexists(path)
 
     def _is_ours(self, link: Path) -> bool:
         return self._cache_folder is not None and _is_inside(link, self._cache_folder)

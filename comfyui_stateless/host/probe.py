@@ -12,7 +12,9 @@ does not know.
 
 from __future__ import annotations
 
+import contextlib
 import re
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -49,18 +51,13 @@ class Probe:
     @contextmanager
     def shown(self) -> Iterator[None]:
         """Show the probes to this thread; every other one, and ComfyUI's caches, see none."""
-        with self._lock, tempfile.TemporaryDirectory(prefix="stateless-probe-") as disk:
-            self._disk = Path(disk)
-            self._thread = threading.get_ident()
+        with self._lock, self._watching():
             try:
-                with (
-                    _replaced(folder_paths, "cached_filename_list_", self._cached),
-                    _replaced(folder_paths, "get_folder_paths", self._folder_paths),
-                    _replaced(folder_paths.cache_helper, "set", self._cache_set),
-                ):
-                    yield
+                yield
             finally:
-                self._thread = None
+                if self._disk is not None:
+                    shutil.rmtree(self._disk, ignore_errors=True)
+                self._disk = None
 
     def files(self, text: str) -> list[str]:
         """Return the model folders whose made-up files are named in ``text``."""
@@ -79,11 +76,27 @@ class Probe:
 
     def _folder_paths(self, original: Callable[[str], list[str]], folder: str) -> list[str]:
         real = original(folder)
-        return [str(self._on_disk(folder)), *real] if self._is_watching() else real
+        if self._is_watching():
+            with contextlib.suppress(OSError):  # without a place for it, what is real will do
+                return [str(self._on_disk(folder)), *real]
+        return real
 
     def _cache_set(self, original: Callable[[str, Any], None], key: str, value: Any) -> None:
         if not self._is_watching():
             original(key, value)
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        self._thread = threading.get_ident()
+        try:
+            with (
+                _replaced(folder_paths, "cached_filename_list_", self._cached),
+                _replaced(folder_paths, "get_folder_paths", self._folder_paths),
+                _replaced(folder_paths.cache_helper, "set", self._cache_set),
+            ):
+                yield
+        finally:
+            self._thread = None
 
     def _is_watching(self) -> bool:
         return self._thread == threading.get_ident()
@@ -95,7 +108,8 @@ class Probe:
         return [f"zzstatelessfile{number}zz{ending}" for ending in sorted(endings)]
 
     def _on_disk(self, folder: str) -> Path:
-        assert self._disk is not None
+        if self._disk is None:
+            self._disk = Path(tempfile.mkdtemp(prefix="stateless-probe-"))
         root = self._disk / str(self._number(folder))
         if not root.exists():
             repository = root / f"zzstatelessfolder{root.name}zz"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -55,3 +59,45 @@ def comfy(
     with ComfyServer(install, base) as server:
         server.wait_until_ready()
         yield server
+
+
+@pytest.fixture(scope="session")
+def folder_paths(install: Install) -> ModuleType:
+    """ComfyUI's own module, in this process."""
+    sys.path.append(str(install.home))
+    try:
+        return importlib.import_module("folder_paths")
+    finally:
+        sys.path.remove(str(install.home))
+
+
+@pytest.fixture
+def base(folder_paths: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with ComfyUI's folders in it."""
+    for kind in ("input", "output", "temp"):
+        (tmp_path / kind).mkdir()
+        monkeypatch.setattr(folder_paths, f"{kind}_directory", str(tmp_path / kind))
+    models = tmp_path / "models"
+    monkeypatch.setattr(folder_paths, "models_dir", str(models))
+    roots = {
+        "loras": ([str(models / "loras")], {".safetensors"}),
+        "diffusion_models": ([str(models / "unet"), str(models / "diffusion_models")], {".sft"}),
+        "upscale": ([str(models / "other"), str(models / "more")], set()),
+        "diffusers": ([str(models / "diffusers")], {"folder"}),
+        "custom_nodes": ([str(tmp_path / "custom_nodes")], set()),
+    }
+    monkeypatch.setattr(folder_paths, "folder_names_and_paths", roots)
+    yield tmp_path
+    folder_paths.filename_list_cache.clear()
+
+
+@pytest.fixture
+def host(folder_paths: ModuleType) -> Any:
+    """The host's modules, by name."""
+
+    class Host:
+        files = importlib.import_module("comfyui_stateless.host.files")
+        inputs = importlib.import_module("comfyui_stateless.host.inputs")
+        models = importlib.import_module("comfyui_stateless.host.models")
+
+    return Host
