@@ -1,0 +1,16 @@
+"""Telling receivers what happened: signed, policed, tried again, and never lost on the way."""
+
+from .posting import Timeouts
+from .signing import Signer, check_secret, new_message_id
+from .system import SystemWebhook
+from .webhooks import Options, Webhooks
+
+__all__ = [
+    "Options",
+    "Signer",
+    "SystemWebhook",
+    "Timeouts",
+    "Webhooks",
+    "check_secret",
+    "new_message_id",
+]
