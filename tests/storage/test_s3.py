@@ -1,116 +1,47 @@
 from __future__ import annotations
 
-import os
+import hashlib
+import socket
+import sys
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
-from comfyui_stateless.config import HttpAccess, Proxies
-from comfyui_stateless.storage.auth import Auth, S3Auth
-from comfyui_stateless.storage.base import Backend
+from comfyui_stateless.config import HttpAccess
+from comfyui_stateless.errors import (
+    AccessDenied,
+    HostRefused,
+    MissingDependency,
+    ObjectNotFound,
+    UnsupportedURL,
+)
+from comfyui_stateless.storage.auth import Auth, BearerAuth, QueryAuth
+from comfyui_stateless.storage.base import Cancel, Digest, Source, Span
 from comfyui_stateless.storage.connections import Client
 from comfyui_stateless.storage.http import HttpBackend
 from comfyui_stateless.storage.policy import Policy
-from comfyui_stateless.storage.s3 import S3Backend
-from tests.storage.contract import OCTETS, BackendContract
-from tests.storage.seaweed import ADMIN, BUCKET, STRANGER, Seaweed
+from comfyui_stateless.storage.s3 import _Object
+from tests.storage.contract import (
+    OCTETS,
+    BackendContract,
+    attempts,
+    read_all,
+)
+from tests.storage.s3_store import (
+    WRONG_SECRET,
+    S3Store,
+    at_endpoint,
+    from_environment,
+    s3_backend,
+    whole,
+)
+from tests.storage.seaweed import ADMIN, BUCKET, READER, STRANGER, Seaweed
 
-WRONG_SECRET = ADMIN.model_copy(update={"secret_access_key": SecretStr("not-the-secret")})
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep the settings of the machine that runs the tests out of them."""
-    nowhere = str(tmp_path_factory.getbasetemp() / "nowhere")
-    with pytest.MonkeyPatch.context() as environment:
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            environment.delenv(name)
-        environment.setenv("AWS_CONFIG_FILE", nowhere)
-        environment.setenv("AWS_SHARED_CREDENTIALS_FILE", nowhere)
-        environment.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        yield
-
-
-def s3_backend(*trusted: str) -> S3Backend:
-    access = HttpAccess(trusted=frozenset(trusted))
-    return S3Backend(HttpBackend(Client(Policy(access)), access), Proxies())
-
-
-def from_environment(auth: S3Auth | None, endpoint: str) -> S3Backend:
-    """Return a backend that has taken these credentials from the environment."""
-    backend = s3_backend()
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("AWS_ENDPOINT_URL", endpoint)
-        if auth is not None:
-            environment.setenv("AWS_ACCESS_KEY_ID", auth.access_key_id)
-            environment.setenv("AWS_SECRET_ACCESS_KEY", auth.secret_access_key.get_secret_value())
-        backend._clients.of(None)
-    return backend
-
-
-@dataclass
-class S3Store:
-    """A folder of the server's bucket."""
-
-    server: Seaweed
-    origin: str
-    backend: Backend
-    auth: Auth | None = None
-    refused: dict[str, tuple[Backend, Auth | None]] = field(default_factory=dict)
-    folder: str = ""
-    secrets: tuple[str, ...] = (
-        ADMIN.secret_access_key.get_secret_value(),
-        ADMIN.access_key_id,
-        STRANGER.access_key_id,
-        "not-the-secret",
-        "Signature=",
-    )
-
-    def url(self, name: str) -> str:
-        return f"s3://{BUCKET}/{self.folder}/{name}"
-
-    def write(self, name: str, content: bytes, media_type: str = OCTETS) -> None:
-        self.server.raw.put_object(
-            Bucket=BUCKET, Key=f"{self.folder}/{name}", Body=content, ContentType=media_type
-        )
-
-    def read(self, name: str) -> bytes:
-        from botocore.exceptions import ClientError
-
-        try:
-            answer = self.server.raw.get_object(Bucket=BUCKET, Key=f"{self.folder}/{name}")
-        except ClientError as error:
-            raise FileNotFoundError(name) from error
-        content: bytes = answer["Body"].read()
-        return content
-
-    def at(self, origin: str) -> S3Store:
-        if self.auth is None:
-            return replace(self, backend=from_environment(ADMIN, origin))
-        return replace(self, backend=s3_backend(origin), auth=at_endpoint(ADMIN, origin))
-
-
-def at_endpoint(auth: S3Auth, endpoint: str) -> S3Auth:
-    return auth.model_copy(update={"endpoint": endpoint})
-
-
-@pytest.fixture(scope="module")
-def by_environment(s3_server: Seaweed) -> S3Store:
-    origin = s3_server.origin
-    refused = {
-        "a stranger": from_environment(STRANGER, origin),
-        "a wrong secret": from_environment(WRONG_SECRET, origin),
-        "nobody": from_environment(None, origin),
-    }
-    return S3Store(
-        s3_server,
-        origin,
-        from_environment(ADMIN, origin),
-        refused={what: (backend, None) for what, backend in refused.items()},
-    )
+pytestmark = pytest.mark.usefixtures("no_aws")
 
 
 @pytest.fixture(scope="module")
@@ -144,3 +75,182 @@ class TestRequestEndpoint(BackendContract):
     @pytest.fixture
     def store(self, by_request: S3Store) -> S3Store:
         return replace(by_request, folder=uuid.uuid4().hex)
+
+
+# Who is asked, and as whom
+
+
+@pytest.fixture
+def url(by_environment: S3Store) -> str:
+    """Return the URL of an object that is there."""
+    store = replace(by_environment, folder=uuid.uuid4().hex)
+    store.write("there.bin", b"found")
+    return store.url("there.bin")
+
+
+def test_the_requests_keys_outrank_the_environments(s3_server: Seaweed, url: str) -> None:
+    as_admin = from_environment(ADMIN, s3_server.origin)
+    as_stranger = from_environment(STRANGER, s3_server.origin)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL", s3_server.origin)
+        assert whole(as_stranger, url, ADMIN) == b"found"
+        with pytest.raises(AccessDenied, match="request's own credentials"):
+            whole(as_admin, url, STRANGER)
+
+
+@pytest.mark.parametrize("by_endpoint", [True, False])
+def test_who_may_only_read_cannot_write(s3_server: Seaweed, url: str, by_endpoint: bool) -> None:
+    if by_endpoint:
+        backend, auth = s3_backend(s3_server.origin), at_endpoint(READER, s3_server.origin)
+    else:
+        backend, auth = from_environment(READER, s3_server.origin), None
+    assert whole(backend, url, auth) == b"found"
+    with pytest.raises(AccessDenied):
+        backend.put(url, Source(b"mine", 4, OCTETS), auth, Cancel())
+    assert whole(backend, url, auth) == b"found"
+
+
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", None])
+def test_a_profile_brings_keys_and_perhaps_the_endpoint(
+    s3_server: Seaweed,
+    url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str | None,
+) -> None:
+    (file := tmp_path / "config").write_text(
+        f"[profile outputs]\naws_access_key_id = {ADMIN.access_key_id}\n"
+        f"aws_secret_access_key = {ADMIN.secret_access_key.get_secret_value()}\n"
+        + (f"endpoint_url = {s3_server.origin}\n" if variable is None else "")
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(file))
+    monkeypatch.setenv("AWS_PROFILE", "outputs")
+    if variable is not None:
+        monkeypatch.setenv(variable, s3_server.origin)
+    assert whole(s3_backend(), url) == b"found"
+
+
+def test_a_profile_that_is_not_there_is_access_denied(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobodys")
+    with pytest.raises(AccessDenied, match="ProfileNotFound"):
+        whole(s3_backend(), url)
+
+
+def test_without_a_region_the_usual_one_is_signed_for() -> None:
+    place, keys = _Object.of("s3://bucket/key"), at_endpoint(ADMIN, "https://s3.example.com")
+    assert "%2Fus-east-1%2Fs3%2F" in s3_backend()._signed("get_object", place, keys)
+    there = keys.model_copy(update={"region": "eu-west-3"})
+    assert "%2Feu-west-3%2Fs3%2F" in s3_backend()._signed("get_object", place, there)
+
+
+def test_a_session_token_is_signed_for() -> None:
+    place, keys = _Object.of("s3://bucket/key"), at_endpoint(ADMIN, "https://s3.example.com")
+    keys = keys.model_copy(update={"session_token": SecretStr("the-token")})
+    assert "X-Amz-Security-Token=the-token" in s3_backend()._signed("get_object", place, keys)
+
+
+def test_a_signed_url_that_has_expired_is_access_denied(
+    s3_server: Seaweed, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access = HttpAccess(trusted=frozenset({s3_server.origin}))
+    http = HttpBackend(Client(Policy(access)), access)
+    keys, backend = at_endpoint(ADMIN, s3_server.origin), s3_backend()
+    assert whole(http, backend._signed("get_object", _Object.of(url), keys)) == b"found"
+    long_ago = datetime.now(timezone.utc) - timedelta(days=1)
+    monkeypatch.setattr("botocore.auth.get_current_datetime", lambda *_: long_ago)
+    with pytest.raises(AccessDenied):
+        whole(http, backend._signed("get_object", _Object.of(url), keys))
+
+
+def test_a_requests_endpoint_has_to_be_public_or_trusted(s3_server: Seaweed, url: str) -> None:
+    auth = at_endpoint(ADMIN, s3_server.origin)
+    for attempt in attempts(s3_backend(), auth, url):
+        with pytest.raises(HostRefused):
+            attempt()
+
+
+@pytest.mark.parametrize("bucket", ["bucket--use1-az4--x-s3", "arn:aws:s3:us-east-1:1:accesspoint"])
+def test_nothing_is_sent_to_an_endpoint_that_is_refused(bucket: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        auth = at_endpoint(ADMIN, f"http://127.0.0.1:{listener.getsockname()[1]}")
+        for attempt in attempts(s3_backend(), auth, f"s3://{bucket}/key"):
+            with pytest.raises((HostRefused, UnsupportedURL)):
+                attempt()
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+@pytest.mark.parametrize("endpoint", ["nowhere", "ftp://host", "http://[bad", "http://a b", ""])
+def test_an_endpoint_that_is_no_address_is_refused(endpoint: str) -> None:
+    for attempt in attempts(s3_backend(), at_endpoint(ADMIN, endpoint), "s3://bucket/key"):
+        with pytest.raises(UnsupportedURL):
+            attempt()
+
+
+def test_a_region_that_is_none_is_refused() -> None:
+    auth = ADMIN.model_copy(update={"region": "example.com/#"})
+    for attempt in attempts(s3_backend(), auth, "s3://bucket/key"):
+        with pytest.raises(UnsupportedURL):
+            attempt()
+
+
+@pytest.mark.parametrize(
+    "auth",
+    [
+        BearerAuth(type="bearer", token=SecretStr("hush")),
+        QueryAuth(type="query", query_param="a", query_value=SecretStr("hush")),
+    ],
+)
+def test_other_kinds_of_credentials_are_refused(auth: Auth) -> None:
+    for attempt in attempts(s3_backend(), auth, "s3://bucket/key"):
+        with pytest.raises(UnsupportedURL, match=f"of the type s3, not {auth.type}"):
+            attempt()
+
+
+@pytest.mark.parametrize("address", ["s3://", "s3://bucket", "s3://bucket/", "s3:///key"])
+def test_a_url_names_a_bucket_and_a_key(address: str) -> None:
+    for attempt in attempts(s3_backend(), None, address):
+        with pytest.raises(UnsupportedURL):
+            attempt()
+
+
+def test_without_boto3_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    for attempt in attempts(s3_backend(), None, "s3://bucket/key"):
+        with pytest.raises(MissingDependency, match="boto3"):
+            attempt()
+
+
+# What the storage says
+
+
+def test_a_bucket_that_is_not_there_is_not_found(s3_server: Seaweed) -> None:
+    backend = from_environment(ADMIN, s3_server.origin)
+    # SeaweedFS makes a bucket that an administrator writes to.
+    for attempt in attempts(backend, None, "s3://no-such-bucket/key")[:2]:
+        with pytest.raises(ObjectNotFound):
+            attempt()
+
+
+def test_a_name_and_a_digest_come_with_the_object(s3_server: Seaweed) -> None:
+    backend, key = from_environment(ADMIN, s3_server.origin), uuid.uuid4().hex
+    s3_server.raw.put_object(
+        Bucket=BUCKET,
+        Key=key,
+        Body=b"1",
+        ContentDisposition='attachment; filename="a name.bin"',
+        ChecksumAlgorithm="SHA256",
+    )
+    info = backend.head(f"s3://{BUCKET}/{key}", None, Cancel())
+    assert info.filename == "a name.bin"
+    assert info.digest == Digest("sha256", hashlib.sha256(b"1").hexdigest())
+    with backend.open(f"s3://{BUCKET}/{key}", None, None, Cancel()) as download:
+        assert download.info == info
+
+
+def test_a_span_behind_the_end_gives_the_whole_object(by_environment: S3Store, url: str) -> None:
+    with by_environment.backend.open(url, None, Span(5), Cancel()) as download:
+        assert (download.offset, read_all(download)) == (0, b"found")
