@@ -290,6 +290,11 @@ def without_effect(environ: Mapping[str, str] = os.environ) -> list[str]:
     return lines
 
 
+def inherited() -> dict[str, str]:
+    """Return the environment of a program that we start: our own."""
+    return dict(os.environ)
+
+
 def origin_of(url: str, *, exact: bool = False) -> str:
     """Return the origin of an http or https URL: scheme, host, and the port if not the usual one.
 

@@ -1,0 +1,8 @@
+"""Brings git repositories to disk: reads their URLs, clones them, fetches their large files."""
+
+from __future__ import annotations
+
+from .clone import clone
+from .urls import RepositoryURL, parse
+
+__all__ = ["RepositoryURL", "clone", "parse"]
