@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import NoSpace, TransferFailed, WrongContent
+from ..media import is_html
 from ..naming import redacted
 from ..storage.base import Cancel, Digest, FetchesWhole, ObjectInfo
-from .kinds import is_html
 from .names import SNIFF_BYTES
 from .part import Part, sync
 from .progress import Meter
@@ -123,15 +123,8 @@ class Bringing:
             part.close()
 
     def _begun(self, info: ObjectInfo) -> None:
-        if self._wanted.refuse_html and is_html(b"", info.media_type):
-            raise self._web_page()
         if info.size is not None and self._part is not None:
             self._make_room(info.size - self._part.done)
-
-    def _web_page(self) -> WrongContent:
-        return WrongContent(
-            f"{redacted(self._origin.url)} gives a web page, perhaps one to log in, not a file."
-        )
 
     def _checked(self, path: Path, info: ObjectInfo) -> Brought:
         size = sync(path)
@@ -141,8 +134,10 @@ class Bringing:
             raise TransferFailed(
                 f"{redacted(self._origin.url)} gave {size} bytes and announced {info.size}."
             )
-        if self._wanted.refuse_html and is_html(head, None):
-            raise self._web_page()
+        if self._wanted.refuse_html and is_html(head, info.media_type):
+            raise WrongContent(
+                f"{redacted(self._origin.url)} gives a web page, perhaps one to log in, not a file."
+            )
         self._require_own_length(path, head, size)
         return Brought(path, size, info, head, self._require_digests(path, info.digest))
 

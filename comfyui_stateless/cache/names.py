@@ -8,10 +8,9 @@ import re
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
-from ..media import HEAD_BYTES, UNKNOWN, media_type
+from ..media import HEAD_BYTES, UNKNOWN, extension, media_type
 from ..naming import redacted, safe_id
 from ..storage.base import ObjectInfo
-from .kinds import extension
 
 KEY_LENGTH = 32
 

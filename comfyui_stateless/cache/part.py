@@ -59,7 +59,7 @@ class Part:
 
     def __init__(self, folder: Path, key: str) -> None:
         self.path = folder / f"{key}.part"
-        self._state_path = folder / f"{key}.state.part"
+        self._state_path = _state_path(folder, key)
         self._mutex = threading.Lock()
         self._saving = threading.Lock()
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
@@ -75,7 +75,7 @@ class Part:
             size = (folder / f"{key}.part").stat().st_size
         except FileNotFoundError:
             return False
-        return _load(folder / f"{key}.state.part", size) is not None
+        return _load(_state_path(folder, key), size) is not None
 
     def close(self) -> None:
         """Close the file; what is there stays."""
@@ -214,9 +214,10 @@ def _telling_no_space() -> Iterator[None]:
         raise NoSpace("The disk of CACHE_DIR was full before the download was done.") from error
 
 
-def publish(part: Path, path: Path) -> None:
+def publish(part: Path, key: str, path: Path) -> None:
     """Give a whole file its name; from then on it counts."""
     part.replace(path)
+    _state_path(path.parent, key).unlink(missing_ok=True)
     _sync_folder(path.parent)
 
 
@@ -229,6 +230,10 @@ def sync(path: Path) -> int:
     with path.open("r+b") as file, _telling_no_space():
         os.fsync(file.fileno())
         return os.fstat(file.fileno()).st_size
+
+
+def _state_path(folder: Path, key: str) -> Path:
+    return folder / f"{key}.state.part"
 
 
 def _state(info: ObjectInfo, gaps: list[tuple[int, int | None]]) -> dict[str, object]:

@@ -105,11 +105,15 @@ def _write(path: Path, record: Record) -> None:
 def replace_file(path: Path, fields: dict[str, Any]) -> None:
     """Write a JSON file so that it is there whole or as it was before."""
     partial = path.with_name(f"{path.name}.part")
-    with partial.open("wb") as file:
-        file.write(json.dumps(fields, ensure_ascii=True).encode("ascii"))
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            file.write(json.dumps(fields, ensure_ascii=True).encode("ascii"))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _optional(fields: dict[str, Any], name: str, kind: type[Any]) -> Any:

@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..media import is_html
 from ..naming import redacted
 from . import records
 from .bring import Brought, file_digest
-from .kinds import is_html
 from .locks import Holds
 from .names import SNIFF_BYTES, extension_for, is_content, key_in, key_of
 from .part import publish
@@ -119,14 +119,14 @@ class Shelf:
             version=info.version,
             media_type=info.media_type,
             filename=info.filename,
-            is_html=is_html(brought.head, None),
+            is_html=is_html(brought.head, info.media_type),
             sha256=brought.sha256,
         )
         old = self._search(key)
         if old is not None and old.path == path:
             record = replace(record, links=old.known.links)
         records.write(path, record)
-        publish(brought.path, path)
+        publish(brought.path, key, path)
         if old is not None and old.path != path:
             old.path.unlink(missing_ok=True)
             records.record_path(old.path).unlink(missing_ok=True)

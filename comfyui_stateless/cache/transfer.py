@@ -19,7 +19,7 @@ from ..storage.auth import Auth
 from ..storage.base import Backend, Cancel, Cancelled, Download, ObjectInfo
 from .governor import Governor
 from .part import Gap, Part
-from .patience import DELAYS_S, Patience
+from .patience import AFTER_PROGRESS_S, DELAYS_S, MAX_BREAKS, Patience
 from .progress import Meter
 from .slots import Slots
 
@@ -90,9 +90,10 @@ class Transfer:
         try:
             while (error := self._try(cancel)) is not None:
                 cancel.wait(patience.after(error, self._part.done))
-        finally:
+        except BaseException:
             with suppress(OSError):
                 self._part.save()
+            raise
         assert self._part.info is not None
         return self._part.info
 
@@ -138,6 +139,7 @@ class _Crew:
         self._opening: set[int] = set()
         self._working = self._target = 1
         self._error: BaseException | None = None
+        self._breaks = 0
         self._saved = time.monotonic()
         self._saving: Future[None] | None = None
 
@@ -145,7 +147,7 @@ class _Crew:
         """Fill the part; raise what kept that from being done."""
         try:
             self._lead(begun)
-            self._fill_gaps(leads=True)
+            self._join(leads=True)
         except BaseException as error:  # noqa: BLE001 - raised below, or what outranks it
             self._fail(error)
         finally:
@@ -178,11 +180,16 @@ class _Crew:
         part, origin = self._part, self._origin
         gap = part.take(split=False) if part.can_resume else None
         span = gap.span(part.info) if gap is not None and part.info is not None else None
+        received = self._meter.received
         try:
             with origin.backend.open(origin.url, origin.auth, span, self._cancel) as download:
                 gap = self._settle(download, gap)
                 begun(download.info)
                 self._copy(download, gap, leads=True)
+        except TransferFailed as error:
+            # Alone, it had better lead again: only who leads can begin anew.
+            has_brought = self._meter.received > received and self._working > 1
+            self._broke(error, has_brought=has_brought)
         finally:
             if gap is not None:
                 part.give_back(gap)
@@ -201,19 +208,36 @@ class _Crew:
 
     def _fill_gaps(self, *, leads: bool) -> None:
         """Fill gap after gap until none is worth it, or the connection is needed elsewhere."""
-        part, origin = self._part, self._origin
-        while part.can_resume and not self._must_yield(leads):
-            gap = part.take(split=True)
-            if gap is None or part.info is None:
+        while self._part.can_resume and not self._must_yield(leads):
+            gap = self._part.take(split=True)
+            if gap is None:
                 return
+            start = gap.start
             try:
-                span = gap.span(part.info)
-                with origin.backend.open(origin.url, origin.auth, span, self._cancel) as download:
-                    if not _continues(download, gap, part.info):
-                        return
-                    self._copy(download, gap, leads=leads)
+                if not self._fill(gap, leads=leads):
+                    return
+            except TransferFailed as error:
+                self._broke(error, has_brought=gap.start > start)
             finally:
-                part.give_back(gap)
+                self._part.give_back(gap)
+
+    def _fill(self, gap: Gap, *, leads: bool) -> bool:
+        """Fill a gap over a connection of its own; say no if the origin has no such part now."""
+        origin, info = self._origin, self._part.info
+        span = gap.span(info) if info is not None else None
+        with origin.backend.open(origin.url, origin.auth, span, self._cancel) as download:
+            if continues := _continues(download, gap, info):
+                self._copy(download, gap, leads=leads)
+        return continues
+
+    def _broke(self, error: TransferFailed, *, has_brought: bool) -> None:
+        """Go on after a break if the connection was good for something; else raise ``error``."""
+        with self._mutex:
+            self._breaks += 1
+            is_hopeless = not has_brought or self._breaks > MAX_BREAKS
+        if is_hopeless:
+            raise error
+        self._cancel.wait(AFTER_PROGRESS_S)
 
     def _must_yield(self, leads: bool) -> bool:
         return not leads and self._means.slots.is_contended
@@ -259,26 +283,32 @@ class _Crew:
 
     def _help(self) -> None:
         """Be one more connection, on a thread and with a slot of its own."""
-        me, comes_again = threading.get_ident(), False
+        me = threading.get_ident()
         with self._mutex:
             self._opening.add(me)
+        may_return = False
         try:
-            self._fill_gaps(leads=False)
-            comes_again = self._means.slots.is_contended
-        except TransferFailed as error:
-            self._fail(error)
-            comes_again = me not in self._opening
-        except (NoSpace, OSError) as error:
-            self._fail(error)
-        except (StorageError, Cancelled):
-            pass  # no further connection is wanted; whether none is, the leader finds out
+            may_return = self._join(leads=False)
         finally:
             with self._mutex:
                 self._opening.discard(me)
                 self._working -= 1
-                if not comes_again:
+                if not may_return:
                     self._target = max(1, self._working)
             self._means.slots.release()
+
+    def _join(self, *, leads: bool) -> bool:
+        """Fill what is missing; say whether the connection, once ended, had better be replaced."""
+        try:
+            self._fill_gaps(leads=leads)
+        except TransferFailed as error:
+            self._fail(error)
+            return threading.get_ident() not in self._opening
+        except (NoSpace, OSError) as error:
+            self._fail(error)
+        except (StorageError, Cancelled):
+            pass  # no further connection is wanted; whether none is, the next one to lead finds out
+        return self._must_yield(leads)
 
 
 def _rank(error: BaseException) -> int:

@@ -5,22 +5,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import random
 from pathlib import Path
 
 from comfyui_stateless.cache import Cache
 from tests.cache.conftest import NewCache
+from tests.cache.content import noise
 from tests.cache.origin import Origin
-
-
-def content(size: int, seed: int = 1) -> bytes:
-    return random.Random(seed).randbytes(size)
 
 
 async def test_a_file_is_fetched_once_and_then_costs_no_request(
     origin: Origin, cache: Cache
 ) -> None:
-    data = content(300_000)
+    data = noise(300_000)
     url = origin.put("/model.safetensors", data)
     lease = await cache.fetch(url)
     assert lease.path.read_bytes() == data
@@ -33,14 +29,14 @@ async def test_a_file_is_fetched_once_and_then_costs_no_request(
 async def test_a_file_is_still_there_for_the_next_process(
     origin: Origin, new_cache: NewCache
 ) -> None:
-    url = origin.put("/a.png", content(1000))
+    url = origin.put("/a.png", noise(1000))
     await (await new_cache()).fetch(url)
     assert (await (await new_cache()).fetch(url)).was_cached
     assert len(origin.seen) == 1
 
 
 async def test_fifty_who_ask_at_once_cost_one_request(origin: Origin, cache: Cache) -> None:
-    data = content(500_000)
+    data = noise(500_000)
     url = origin.put("/a.bin", data, rate=5_000_000)
     leases = await asyncio.gather(*(cache.fetch(url) for _ in range(50)))
     assert {lease.path.read_bytes() for lease in leases} == {data}
@@ -50,7 +46,7 @@ async def test_fifty_who_ask_at_once_cost_one_request(origin: Origin, cache: Cac
 async def test_the_digest_is_of_the_content_and_kept(
     origin: Origin, cache: Cache, folder: Path
 ) -> None:
-    data = content(2_000_000)
+    data = noise(2_000_000)
     lease = await cache.fetch(origin.put("/a.bin", data))
     digests = await asyncio.gather(*(lease.digest() for _ in range(5)))
     assert set(digests) == {hashlib.sha256(data).hexdigest()}
