@@ -1,0 +1,29 @@
+"""What a file is: its media type, from its first bytes and its name, and an image's size.
+
+The tables are ours, so that the answer is the same on every platform.
+"""
+
+from __future__ import annotations
+
+from .names import _TYPES as _EXTENSIONS  # noqa: F401 - cache.kinds reads it
+from .names import UNKNOWN, extension, kind, type_of_name
+from .signatures import HEAD_BYTES, is_html, type_of_bytes
+from .sizes import image_size
+
+__all__ = ["HEAD_BYTES", "UNKNOWN", "extension", "image_size", "is_html", "kind", "media_type"]
+
+_ENVELOPES = frozenset({"application/gzip", "application/x-safetensors", "application/zip"})
+"""Formats that others are made of: a name that is known says more than they do."""
+
+
+def media_type(filename: str, head: bytes = b"") -> str:
+    """Return the media type of a file.
+
+    Args:
+        filename: Its name; what the bytes do not tell, the extension does.
+        head: Its first bytes, ``HEAD_BYTES`` where there are as many.
+    """
+    found = type_of_bytes(head)
+    if found is None or found in _ENVELOPES:
+        return type_of_name(filename) or found or UNKNOWN
+    return found
