@@ -81,6 +81,19 @@ class Azurite:
         )
         return signature
 
+    def container_sas(self) -> str:
+        """Return a shared access signature for all blobs of the container."""
+        from azure.storage.blob import ContainerSasPermissions, generate_container_sas
+
+        signature: str = generate_container_sas(
+            ACCOUNT,
+            CONTAINER,
+            account_key=key_of(ACCOUNT),
+            permission=ContainerSasPermissions(read=True, create=True, write=True),
+            expiry=datetime.now(timezone.utc) + timedelta(hours=1),
+        )
+        return signature
+
 
 @contextmanager
 def azurite(folder: Path) -> Iterator[Azurite]:

@@ -479,6 +479,12 @@ def read_all(download: Download) -> bytes:
     return bytes(content)
 
 
+def whole(backend: Backend, url: str, auth: Auth | None = None) -> bytes:
+    """Return an object's bytes."""
+    with backend.open(url, auth, None, Cancel()) as download:
+        return read_all(download)
+
+
 def read_some(download: Download, size: int) -> bytes:
     """Return what one read into a buffer of ``size`` bytes gives."""
     buffer = bytearray(size)

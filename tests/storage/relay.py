@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -72,8 +73,8 @@ class Relay:
                 passed += len(chunk)
             self.at_limit.set()
             if self._then == "cut":
-                _hang_up(source)
-                _hang_up(sink)
+                _break(source)
+                _break(sink)
 
 
 @contextmanager
@@ -95,3 +96,11 @@ def relay(
 def _hang_up(end: socket.socket) -> None:
     with suppress(OSError):
         end.shutdown(socket.SHUT_RDWR)
+
+
+def _break(end: socket.socket) -> None:
+    """End a connection with a reset: its peer may be writing, and would not see a mere end."""
+    with suppress(OSError):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    _hang_up(end)
+    end.close()

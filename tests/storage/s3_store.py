@@ -9,14 +9,13 @@ from pydantic import SecretStr
 
 from comfyui_stateless.config import HttpAccess, Proxies
 from comfyui_stateless.storage.auth import Auth, S3Auth
-from comfyui_stateless.storage.base import Backend, Cancel
+from comfyui_stateless.storage.base import Backend
 from comfyui_stateless.storage.connections import Client
 from comfyui_stateless.storage.http import HttpBackend
 from comfyui_stateless.storage.policy import Policy
 from comfyui_stateless.storage.s3 import S3Backend
 from tests.storage.contract import (
     OCTETS,
-    read_all,
 )
 from tests.storage.seaweed import ADMIN, BUCKET, STRANGER, Seaweed
 
@@ -87,8 +86,3 @@ class S3Store:
 
 def at_endpoint(auth: S3Auth, endpoint: str) -> S3Auth:
     return auth.model_copy(update={"endpoint": endpoint})
-
-
-def whole(backend: Backend, url: str, auth: Auth | None = None) -> bytes:
-    with backend.open(url, auth, None, Cancel()) as download:
-        return read_all(download)

@@ -30,6 +30,7 @@ from tests.storage.contract import (
     BackendContract,
     attempts,
     read_all,
+    whole,
 )
 from tests.storage.s3_store import (
     WRONG_SECRET,
@@ -37,7 +38,6 @@ from tests.storage.s3_store import (
     at_endpoint,
     from_environment,
     s3_backend,
-    whole,
 )
 from tests.storage.seaweed import ADMIN, BUCKET, READER, STRANGER, Seaweed
 

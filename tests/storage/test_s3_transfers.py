@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import threading
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -18,17 +15,18 @@ from comfyui_stateless.errors import (
     TransferFailed,
 )
 from comfyui_stateless.storage.base import Cancel, Cancelled, Source
+from tests.storage.answering import answering
 from tests.storage.contract import (
     BOUND_S,
     LARGE_BYTES,
     OCTETS,
     failure,
+    whole,
 )
 from tests.storage.relay import relay
 from tests.storage.s3_store import (
     S3Store,
     from_environment,
-    whole,
 )
 from tests.storage.seaweed import ADMIN, BUCKET, Seaweed
 
@@ -103,26 +101,3 @@ def test_an_odd_answer_becomes_an_error_that_repeats_nothing_of_it(
     if "Retry-After" in headers:
         assert isinstance(caught, TransferFailed)
         assert caught.retry_after_s == 7
-
-
-@contextmanager
-def answering(status: int, headers: dict[str, str], body: bytes) -> Iterator[tuple[str, list[str]]]:
-    """Run a server that answers everything alike; give its origin and what it is asked."""
-    requests: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            requests.append(self.path)
-            self.send_response(status)
-            for name, value in {"Content-Length": str(len(body)), **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}", requests
-        server.shutdown()
