@@ -14,7 +14,8 @@ from ..media import is_html
 from ..naming import redacted
 from ..storage.base import Cancel, Digest, FetchesWhole, ObjectInfo
 from .names import SNIFF_BYTES
-from .part import Part, sync
+from .part import Part, sync, telling_plainly
+from .patience import Patience
 from .progress import Meter
 from .transfer import Means, Origin, Transfer
 
@@ -92,35 +93,56 @@ class Bringing:
             StorageError: It cannot be had, or is not what is wanted.
             Cancelled: It was cancelled; what can be resumed is kept.
         """
-        return self._whole(cancel) or self._parted(cancel)
+        with telling_plainly():
+            return self._whole(cancel) or self._parted(cancel)
 
     def _whole(self, cancel: Cancel) -> Brought | None:
         """Let the backend bring the object in its own way, where it has one for it."""
         backend, path = self._origin.backend, self._folder / f"{self._key}.whole.part"
         if not isinstance(backend, FetchesWhole):
             return None
+        patience, brought = Patience(self._means.delays), None
         try:
-            info = backend.fetch(self._origin.url, self._origin.auth, path, self._report, cancel)
-            return None if info is None else self._checked(path, info)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
+            while isinstance(found := self._ask_for_whole(backend, path, cancel), TransferFailed):
+                cancel.wait(patience.after(found, self._reported[0]))
+            brought = None if found is None else self._checked(path, found)
+        finally:
+            if brought is None:
+                path.unlink(missing_ok=True)
+        return brought
+
+    def _ask_for_whole(
+        self, backend: FetchesWhole, path: Path, cancel: Cancel
+    ) -> ObjectInfo | TransferFailed | None:
+        origin = self._origin
+        try:
+            return backend.fetch(origin.url, origin.auth, path, self._report, cancel)
+        except TransferFailed as error:
+            return error
 
     def _report(self, done: int, total: int | None) -> None:
-        self.meter.add(done - self._reported[0])
+        before, known = self._reported
+        if total is not None and known is None:
+            self._make_room(total - done)
+        self.meter.add(max(0, done - before))
         self._reported = (done, total)
 
     def _parted(self, cancel: Cancel) -> Brought:
         self._part = part = Part(self._folder, self._key)
+        keeps = False
+        transfer = Transfer(self._origin, part, self._means, self.meter, self._begun)
         try:
-            info = Transfer(self._origin, part, self._means, self.meter, self._begun).run(cancel)
-            return self._checked(part.path, info)
+            with telling_plainly():
+                brought = self._checked(part.path, transfer.run(cancel))
+            keeps = True
         except BaseException as error:
-            if isinstance(error, (NoSpace, WrongContent)) or not part.can_resume:
-                part.discard()
+            keeps = part.can_resume and not isinstance(error, (NoSpace, WrongContent))
             raise
         finally:
             part.close()
+            if not keeps:
+                part.discard()
+        return brought
 
     def _begun(self, info: ObjectInfo) -> None:
         if info.size is not None and self._part is not None:

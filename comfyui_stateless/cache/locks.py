@@ -66,7 +66,7 @@ class Lock:
 def try_lock(path: Path, *, shared: bool = False) -> Lock | None:
     """Take a lock, None if somebody's stands against it."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = _open(path)
         try:
             if not _take(descriptor, shared=shared):
                 os.close(descriptor)
@@ -77,6 +77,14 @@ def try_lock(path: Path, *, shared: bool = False) -> Lock | None:
             os.close(descriptor)
             raise
         os.close(descriptor)  # it was removed between the open and the lock
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except FileNotFoundError:  # somebody has emptied the cache by deleting its folder
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

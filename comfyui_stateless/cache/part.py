@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import NoSpace
+from ..errors import NoSpace, StorageError
 from ..storage.base import Digest, ObjectInfo, Span
 from .records import replace_file
 
@@ -82,7 +82,7 @@ class Part:
         os.close(self._file)
 
     def discard(self) -> None:
-        """Delete the file, which stays open until it is closed."""
+        """Delete what is there, once it is closed."""
         self.discard_state()
         self.path.unlink(missing_ok=True)
 
@@ -157,13 +157,8 @@ class Part:
             return most if gap.end is None else min(most, max(0, gap.end - gap.start))
 
     def fill(self, gap: Gap, data: memoryview) -> None:
-        """Write the next bytes of a gap.
-
-        Raises:
-            NoSpace: The disk is full.
-        """
-        with _telling_no_space():
-            _write_at(self._file, data, gap.start)
+        """Write the next bytes of a gap."""
+        _write_at(self._file, data, gap.start)
         with self._mutex:
             # A gap may have been halved since its bytes were asked for: the rest is the other's.
             gap.start += len(data) if gap.end is None else min(len(data), gap.end - gap.start)
@@ -205,13 +200,19 @@ def require_space(folder: Path, size: int) -> None:
 
 
 @contextmanager
-def _telling_no_space() -> Iterator[None]:
+def telling_plainly() -> Iterator[None]:
+    """Raise what the system says of the cache's folder as an error for callers.
+
+    Raises:
+        NoSpace: The disk is full.
+        StorageError: The folder cannot be used.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise NoSpace("The disk of CACHE_DIR was full before the download was done.") from error
+        if error.errno in _FULL:
+            raise NoSpace("The disk of CACHE_DIR was full before the download was done.") from error
+        raise StorageError(f"CACHE_DIR cannot be used: {error.strerror or error}.") from error
 
 
 def publish(part: Path, key: str, path: Path) -> None:
@@ -222,12 +223,8 @@ def publish(part: Path, key: str, path: Path) -> None:
 
 
 def sync(path: Path) -> int:
-    """Bring a file to the disk; return its size in bytes.
-
-    Raises:
-        NoSpace: The disk is full.
-    """
-    with path.open("r+b") as file, _telling_no_space():
+    """Bring a file to the disk; return its size in bytes."""
+    with path.open("r+b") as file:
         os.fsync(file.fileno())
         return os.fstat(file.fileno()).st_size
 

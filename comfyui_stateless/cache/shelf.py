@@ -15,7 +15,7 @@ from . import records
 from .bring import Brought, file_digest
 from .locks import Holds
 from .names import SNIFF_BYTES, extension_for, is_content, key_in, key_of
-from .part import publish
+from .part import publish, telling_plainly
 from .records import Record
 
 
@@ -109,7 +109,15 @@ class Shelf:
         return cached
 
     def publish(self, brought: Brought, url: str, *, auth_required: bool) -> Cached:
-        """Give a file that was brought its name, in place of any that the URL had."""
+        """Give a file that was brought its name, in place of any that the URL had.
+
+        Raises:
+            StorageError: The folder cannot be written to.
+        """
+        with telling_plainly():
+            return self._publish(brought, url, auth_required=auth_required)
+
+    def _publish(self, brought: Brought, url: str, *, auth_required: bool) -> Cached:
         key, info = key_of(url), brought.info
         path = self.folder / f"{key}{extension_for(url, info, brought.head)}"
         record = Record(

@@ -5,12 +5,25 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from comfyui_stateless.cache import Cache
+from comfyui_stateless.cache.names import key_of
+from comfyui_stateless.config import HttpAccess
+from comfyui_stateless.errors import StorageError, TransferFailed
+from comfyui_stateless.storage.auth import Auth
+from comfyui_stateless.storage.base import Cancel, Digest, ObjectInfo
+from comfyui_stateless.storage.connections import Client
+from comfyui_stateless.storage.http import HttpBackend
+from comfyui_stateless.storage.policy import Policy
 from tests.cache.conftest import NewCache
 from tests.cache.content import noise
 from tests.cache.origin import Origin
+from tests.cache.watching import names
 
 
 async def test_a_file_is_fetched_once_and_then_costs_no_request(
@@ -41,6 +54,80 @@ async def test_fifty_who_ask_at_once_cost_one_request(origin: Origin, cache: Cac
     leases = await asyncio.gather(*(cache.fetch(url) for _ in range(50)))
     assert {lease.path.read_bytes() for lease in leases} == {data}
     assert len(origin.seen) == 1
+
+
+async def test_a_cache_whose_folder_is_deleted_goes_on(
+    origin: Origin, cache: Cache, folder: Path
+) -> None:
+    url = origin.put("/a.bin", noise(1000))
+    (await cache.fetch(url)).release()
+    shutil.rmtree(folder, ignore_errors=True)
+    assert (await cache.fetch(url)).path.read_bytes() == noise(1000)
+
+
+async def test_a_folder_that_cannot_be_written_to_is_told(
+    origin: Origin, cache: Cache, folder: Path
+) -> None:
+    url = origin.put("/a.bin", noise(1000))
+    (folder / f"{key_of(url)}.part").mkdir()
+    with pytest.raises(StorageError, match="CACHE_DIR"):
+        await cache.fetch(url)
+
+
+class OwnWay(HttpBackend):
+    """A backend that brings objects whole, as the vendor's client for Xet does."""
+
+    def __init__(self, outcomes: list[ObjectInfo | Exception | None]) -> None:
+        access = HttpAccess(trusted=frozenset({"*"}))
+        super().__init__(Client(Policy(access), access.proxies), access)
+        self.outcomes = outcomes
+
+    def fetch(
+        self,
+        url: str,
+        auth: Auth | None,
+        path: Path,
+        progress: Callable[[int, int | None], None],
+        cancel: Cancel,
+    ) -> ObjectInfo | None:
+        progress(0, 7)
+        path.write_bytes(b"its own")
+        progress(7, 7)
+        outcome = self.outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "expected"),
+    [
+        ([ObjectInfo(size=7)], b"its own"),
+        ([TransferFailed("broke"), ObjectInfo()], b"its own"),
+        ([ObjectInfo(size=8)], None),
+        ([TransferFailed("broke")] * 3, None),
+        ([ObjectInfo(digest=Digest("sha256", "0" * 64))], None),
+        ([None], b"noise"),
+    ],
+    ids=["whole", "second try", "short", "broken", "other digest", "not this one"],
+)
+async def test_a_backend_may_bring_a_file_in_its_own_way_and_is_checked_all_the_same(
+    origin: Origin, folder: Path, outcomes: list[ObjectInfo | Exception | None],
+    expected: bytes | None,
+) -> None:  # fmt: skip
+    url = origin.put("/a.bin", noise(5))
+    backend = OwnWay(list(outcomes))
+    cache = Cache(folder, lambda _: backend, retry_delays=(0.01,))
+    await cache.start()
+    try:
+        if expected is None:
+            with pytest.raises(StorageError):
+                await cache.fetch(url)
+        else:
+            assert (await cache.fetch(url)).path.read_bytes() == expected
+    finally:
+        await cache.close()
+    assert not names(folder, "*.part")
 
 
 async def test_the_digest_is_of_the_content_and_kept(
