@@ -1,13 +1,13 @@
 """Files in repositories of the Hugging Face Hub.
 
 They are read like any other URL, so that ranges, resuming and the policy hold, or by the Hub's own
-storage, Xet, where it has them. They are written by the Hub's library, in commits.
+storage, Xet, where it has them. They are written in commits.
 """
 
 from __future__ import annotations
 
-import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 from urllib.parse import quote, unquote, urlencode
@@ -19,18 +19,15 @@ from ..errors import StorageError, UnsupportedURL
 from ..naming import leaves_folder, redacted
 from .auth import Auth, BasicAuth, BearerAuth, HeaderAuth, QueryAuth, S3Auth
 from .base import Cancel, Download, ObjectInfo, Put, Source, Span
-from .connections import Client, Request, Response
+from .connections import Client, Response
 from .http import HttpBackend
-from .hub import HubFile, bearer, error_of_code, error_of_status
+from .hub import HUB, HubApi, HubFile, error_of
 from .hub_commits import commit
 from .policy import parse
 from .xet import Progress, Xet, XetFile
 
-HUB = "https://huggingface.co"
 XET_FROM_BYTES = 8 * 1024 * 1024
 """Below it, Xet's requests for a token and a plan take longer than the file itself."""
-
-MAX_ANSWER_BYTES = 1024 * 1024
 
 _HOSTS = (HUB, "https://hf.co", "https://www.huggingface.co")
 _FILE = re.compile(
@@ -109,7 +106,7 @@ class HuggingFaceBackend:
         if isinstance(auth, (HeaderAuth, QueryAuth, S3Auth)) or not self._xet.is_usable():
             return None
         token = _token(auth)
-        entry = self._entry(file, token, cancel)
+        entry = self._entry(file, self._api(token, cancel))
         if entry is None or entry.size < XET_FROM_BYTES:
             return None
         if not self._xet.fetch(file, entry, token, path, progress, cancel):
@@ -129,8 +126,9 @@ class HuggingFaceBackend:
         files = [self._file(put.url) for put in puts]
         if len({(file.kind, file.repo, file.revision) for file in files}) != 1:
             raise UnsupportedURL("One commit cannot write to several repositories or revisions.")
-        bodies = {file.path: put.source.body for file, put in zip(files, puts, strict=True)}
-        commit(files[0], bodies, _token(self._auth(puts[0].url, auth)), cancel)
+        sources = {file.path: put.source for file, put in zip(files, puts, strict=True)}
+        token = _token(self._auth(puts[0].url, auth))
+        commit(files[0], sources, self._api(token, cancel), self._xet)
 
     def close(self) -> None:
         self._http.close()
@@ -165,17 +163,16 @@ class HuggingFaceBackend:
         token = self._operators_token or _cached_token()
         return BearerAuth(type="bearer", token=token) if token else None
 
-    def _entry(self, file: HubFile, token: str | None, cancel: Cancel) -> XetFile | None:
+    def _entry(self, file: HubFile, api: HubApi) -> XetFile | None:
         """Ask for what the Hub knows of a file; None where it does not say that it is in Xet."""
-        body = urlencode({"paths": file.path, "expand": "False"}).encode()
-        request = Request(
-            "POST",
-            file.api("paths-info"),
-            credentials=bearer(token),
-            source=Source(body, len(body), "application/x-www-form-urlencoded"),
-        )
-        with self._client.request(request, cancel) as response:
-            return XetFile.of(_json(response)) if response.status == 200 else None
+        question = urlencode({"paths": file.path, "expand": "False"}).encode()
+        source = Source(question, len(question), "application/x-www-form-urlencoded")
+        with suppress(StorageError):
+            return XetFile.of(api.post(file.api("paths-info"), source))
+        return None
+
+    def _api(self, token: str | None, cancel: Cancel) -> HubApi:
+        return HubApi(self._endpoint, token, self._client, cancel)
 
 
 class _HubHttp(HttpBackend):
@@ -183,21 +180,11 @@ class _HubHttp(HttpBackend):
 
     def _send(self, *arguments: Any, **options: Any) -> Response:
         response = super()._send(*arguments, **options)
-        error = _error(response) if response.status >= 400 else None
+        error = error_of(response) if response.status >= 400 else None
         if error is not None:
             response.close()
             raise error
         return response
-
-
-def _error(response: Response) -> StorageError | None:
-    """Return what the Hub's own headers say of a failure, None where they say nothing."""
-    place, code = response.target.redacted, response.headers.get("X-Error-Code", "")
-    if error := error_of_code(code, place):
-        return error
-    return (
-        error_of_status(response.status, place) if "X-Error-Message" in response.headers else None
-    )
 
 
 def _token(auth: Auth | None) -> str | None:
@@ -218,13 +205,3 @@ def _cached_token() -> SecretStr | None:
         return None
     token = get_token()
     return SecretStr(token) if token else None
-
-
-def _json(response: Response) -> Any:
-    buffer, body = memoryview(bytearray(64 * 1024)), bytearray()
-    while len(body) < MAX_ANSWER_BYTES and (count := response.readinto(buffer)):
-        body += buffer[:count]
-    try:
-        return json.loads(body)
-    except ValueError:
-        return None

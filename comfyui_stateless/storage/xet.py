@@ -1,13 +1,12 @@
-"""Takes files out of Xet, the Hub's own storage, with its own client: hf_xet."""
+"""Moves files from and to Xet, the Hub's own storage, with its own client: hf_xet."""
 
 from __future__ import annotations
 
 import importlib
 import logging
-import re
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,6 @@ from ..naming import redacted
 from .base import Cancel, Digest
 from .hub import HubFile, bearer
 from .vendors import until_done
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _log = logging.getLogger("comfyui_stateless.storage")
 
@@ -29,22 +26,32 @@ class XetFile:
 
     xet_hash: str
     size: int
-    digest: Digest | None
+    digest: Digest
 
     @classmethod
     def of(cls, answer: Any) -> XetFile | None:
         """Read the Hub's answer about one path; None where that is not in Xet."""
         try:
             info = answer[0]
-            sha256 = str(info["lfs"]["oid"])
-            digest = Digest("sha256", sha256) if _SHA256.fullmatch(sha256) else None
+            digest = Digest("sha256", str(info["lfs"]["oid"]))
             return cls(str(info["xetHash"]), int(info["size"]), digest)
         except (LookupError, TypeError, ValueError):
             return None
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What is to be stored: bytes, or the file that holds them, and their SHA-256 in hex."""
+
+    body: bytes | Path = field(repr=False)
+    sha256: str
+
+
 class Xet:
-    """The client, made when it is first needed; threads share it."""
+    """The client, made when it is first needed; threads share it.
+
+    What fails in Xet is only said to have failed: everything can be had, and brought, over HTTP.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -53,7 +60,7 @@ class Xet:
     def is_usable(self) -> bool:
         """Say whether a client that can be stopped is there, and HF_HUB_DISABLE_XET is not set."""
         try:
-            has_session = hasattr(importlib.import_module("hf_xet"), "XetSession")
+            has_session = hasattr(_module(), "XetSession")
             constants: Any = importlib.import_module("huggingface_hub.constants")
         except ImportError:
             return False
@@ -73,26 +80,66 @@ class Xet:
         Raises:
             Cancelled: It was cancelled.
         """
-        try:
-            group = until_done(
-                lambda: self._group(place, file, token, progress), cancel, lambda late: late.abort()
-            )
-            wanted = importlib.import_module("hf_xet").XetFileInfo(file.xet_hash, file.size)
-            with cancel.calling(group.abort), group:
-                group.start_download_file(wanted, str(path))
-        except (OSError, RuntimeError, ValueError) as error:
-            cancel.check()
-            _log.warning("%s: Xet failed (%s).", redacted(place.url), type(error).__name__)
-            return False
-        cancel.check()
-        return True
 
-    def _group(self, place: HubFile, file: XetFile, token: str | None, progress: Progress) -> Any:
-        headers = {name: value.get_secret_value() for name, value in bearer(token).items()}
+        def begin() -> Any:
+            return self._made().new_file_download_group(
+                **_access(place, "xet-read-token", token),
+                progress_callback=lambda all_, _: progress(all_.total_bytes_completed, file.size),
+            )
+
+        def work(group: Any) -> None:
+            wanted = _module().XetFileInfo(file.xet_hash, file.size)
+            group.start_download_file(wanted, str(path))
+
+        return _went_well(begin, work, place, cancel)
+
+    def store(
+        self, place: HubFile, files: Sequence[Stored], token: str | None, cancel: Cancel
+    ) -> bool:
+        """Store files, so that a commit may name them; say whether that went well.
+
+        Raises:
+            Cancelled: It was cancelled.
+        """
+
+        def begin() -> Any:
+            return self._made().new_upload_commit(**_access(place, "xet-write-token", token))
+
+        def work(group: Any) -> None:
+            for file in files:
+                if isinstance(file.body, bytes):
+                    group.start_upload_bytes(file.body, sha256=file.sha256)
+                else:
+                    group.start_upload_file(str(file.body), sha256=file.sha256)
+
+        return _went_well(begin, work, place, cancel)
+
+    def _made(self) -> Any:
         with self._lock:
-            self._session = self._session or importlib.import_module("hf_xet").XetSession()
-        return self._session.new_file_download_group(
-            token_refresh_url=place.api("xet-read-token"),
-            token_refresh_headers=headers,
-            progress_callback=lambda all_, _: progress(all_.total_bytes_completed, file.size),
-        )
+            self._session = self._session or _module().XetSession()
+            return self._session
+
+
+def _module() -> Any:
+    return importlib.import_module("hf_xet")
+
+
+def _access(place: HubFile, verb: str, token: str | None) -> dict[str, Any]:
+    headers = {name: value.get_secret_value() for name, value in bearer(token).items()}
+    return {"token_refresh_url": place.api(verb), "token_refresh_headers": headers}
+
+
+def _went_well(
+    begin: Callable[[], Any], work: Callable[[Any], None], place: HubFile, cancel: Cancel
+) -> bool:
+    """Begin a group of transfers, give it its work, wait for it; say whether that went well."""
+    try:
+        group = until_done(begin, cancel, lambda late: late.abort())
+        with cancel.calling(group.abort), group:
+            work(group)
+    except (OSError, RuntimeError, ValueError) as error:
+        cancel.check()
+        _log.warning("%s: Xet failed (%s).", redacted(place.url), type(error).__name__)
+        return False
+    cancel.check()
+    return True

@@ -20,6 +20,7 @@ class Call:
     path: str
     query: str
     authorization: str | None
+    body: bytes = field(default=b"", repr=False)
 
 
 @dataclass
@@ -31,7 +32,7 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-Answering = Callable[[Call, bytes], Answer]
+Answering = Callable[[Call], Answer]
 
 
 @contextmanager
@@ -67,9 +68,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         parts = urlsplit(self.path)
         login = self.headers.get("Authorization")
-        call = Call(self.command, parts.path, parts.query, login)
+        call = Call(self.command, parts.path, parts.query, login, self._body())
         self.calls.append(call)
-        self._send(_part(self.answer(call, self._body()), self.headers))
+        self._send(_part(self.answer(call), self.headers))
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":

@@ -129,13 +129,13 @@ class Hub:
 
     # The Hub's routes
 
-    def answer(self, call: Call, body: bytes) -> Answer:
+    def answer(self, call: Call) -> Answer:
         for pattern, route in self._ROUTES:
             if found := re.fullmatch(pattern, call.path):
                 name = found["repo"]
                 if refusal := self._refusal(call, name, writes=route in self._WRITES):
                     return refusal
-                answer: Answer = route(self, found, call, body)
+                answer: Answer = route(self, found, call)
                 return answer
         return failed(404, "NotFound", "There is no such route.")
 
@@ -154,7 +154,7 @@ class Hub:
             return failed(403 if token else 401, "", "This token may not write.")
         return None
 
-    def _resolve(self, found: re.Match[str], call: Call, body: bytes) -> Answer:
+    def _resolve(self, found: re.Match[str], call: Call) -> Answer:
         repo = self.repos[found["repo"]]
         revision, path = unquote(found["revision"]), unquote(found["path"])
         if revision in (repo.commits[-1], "HEAD"):
@@ -183,7 +183,7 @@ class Hub:
             headers |= {"X-Xet-Hash": file.xet_hash, "Link": f'<{link}>; rel="xet-auth"'}
         return headers
 
-    def _preupload(self, found: re.Match[str], call: Call, body: bytes) -> Answer:
+    def _preupload(self, found: re.Match[str], call: Call) -> Answer:
         files = self.repos[_plain(found["repo"])].revisions.get(unquote(found["revision"]))
         if files is None:
             return failed(404, "RevisionNotFound", "Invalid rev id")
@@ -194,12 +194,12 @@ class Hub:
                 "shouldIgnore": False,
                 "oid": files[wanted["path"]].oid if wanted["path"] in files else None,
             }
-            for wanted in json.loads(body)["files"]
+            for wanted in json.loads(call.body)["files"]
         ]
         return as_json({"files": answers})
 
-    def _batch(self, found: re.Match[str], call: Call, body: bytes) -> Answer:
-        objects = [self._actions(o, found["repo"]) for o in json.loads(body)["objects"]]
+    def _batch(self, found: re.Match[str], call: Call) -> Answer:
+        objects = [self._actions(o, found["repo"]) for o in json.loads(call.body)["objects"]]
         return as_json({"transfer": "basic", "objects": objects})
 
     def _actions(self, wanted: dict[str, Any], name: str) -> dict[str, Any]:
@@ -218,18 +218,18 @@ class Hub:
         verify = {"href": f"{self.url}/{name}.git/info/lfs/verify", "header": {}}
         return {"oid": oid, "size": size, "actions": {"upload": upload, "verify": verify}}
 
-    def _verify(self, found: re.Match[str], call: Call, body: bytes) -> Answer:
-        wanted = json.loads(body)
+    def _verify(self, found: re.Match[str], call: Call) -> Answer:
+        wanted = json.loads(call.body)
         if len(self.blobs.get(wanted["oid"], b"")) != wanted["size"]:
             return failed(404, "", "Object not found")
         return as_json({})
 
-    def _commit(self, found: re.Match[str], call: Call, body: bytes) -> Answer:
+    def _commit(self, found: re.Match[str], call: Call) -> Answer:
         if self.refusals:
             return failed(self.refusals.pop(0), "", "A commit has happened since.")
         repo = self.repos[_plain(found["repo"])]
         files = repo.revisions[unquote(found["revision"])]
-        for line in body.splitlines():
+        for line in call.body.splitlines():
             entry = json.loads(line)
             if entry["key"] == "header":
                 repo.messages.append(entry["value"]["summary"])
@@ -248,7 +248,7 @@ class Hub:
         assert blob is not None or xet_hash, "a commit names an object that never came"
         return File(blob, value["oid"], value["size"], True, xet_hash)
 
-    def _xet_token(self, found: re.Match[str], call: Call, body: bytes) -> Answer:
+    def _xet_token(self, found: re.Match[str], call: Call) -> Answer:
         until = int(time.time()) + 3600
         return as_json(
             {"accessToken": "xet-token", "exp": until, "casUrl": self.cas_url},
@@ -259,14 +259,14 @@ class Hub:
             },
         )
 
-    def _info(self, found: re.Match[str], call: Call, body: bytes) -> Answer:
+    def _info(self, found: re.Match[str], call: Call) -> Answer:
         repo = self.repos[_plain(found["repo"])]
         info = {"_id": "1", "id": _plain(found["repo"]), "sha": repo.commits[-1], "siblings": []}
         return as_json({**info, "xetEnabled": self.xet is not None})
 
-    def _paths_info(self, found: re.Match[str], call: Call, body: bytes) -> Answer:
+    def _paths_info(self, found: re.Match[str], call: Call) -> Answer:
         files = self.repos[_plain(found["repo"])].revisions.get(unquote(found["revision"]), {})
-        paths = [path for path in parse_qs(body.decode())["paths"] if path in files]
+        paths = [path for path in parse_qs(call.body.decode())["paths"] if path in files]
         return as_json([_path_info(path, files[path]) for path in paths])
 
     _API = r"/api/(?P<repo>(?:models|datasets)/[^/]+(?:/[^/]+)?)"
@@ -286,7 +286,7 @@ class Hub:
 
     # The CDN's routes
 
-    def answer_from_cdn(self, call: Call, body: bytes) -> Answer:
+    def answer_from_cdn(self, call: Call) -> Answer:
         query = parse_qs(call.query)
         if query.get("X-Amz-Signature") != [self.signature] or call.authorization:
             return Answer(403, b"<Error><Code>SignatureDoesNotMatch</Code></Error>")
@@ -294,7 +294,7 @@ class Hub:
         if route == ["upload"] and self.refuses_uploads:
             return Answer(403, b"<Error><Code>AccessDenied</Code></Error>")
         if route == ["upload"]:
-            return self._received(oid, query.get("part"), body)
+            return self._received(oid, query.get("part"), call.body)
         if route == ["complete"]:
             parts = self.parts.pop(oid)
             self.blobs[oid] = b"".join(parts[number] for number in sorted(parts))

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import huggingface_hub.constants
 import pytest
@@ -34,6 +36,7 @@ from comfyui_stateless.storage.base import (
 from comfyui_stateless.storage.connections import Client
 from comfyui_stateless.storage.huggingface import HfTarget, HuggingFaceBackend
 from comfyui_stateless.storage.policy import Policy
+from tests.storage.answers import Call
 from tests.storage.contract import (
     OCTETS,
     BackendContract,
@@ -45,9 +48,6 @@ from tests.storage.hub import READER, WRITER, Hub, running
 
 HUB = "https://huggingface.co"
 REPO = "someone/things"
-
-# The library sends files in a way that its own HTTP client frowns upon.
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 NOT_A_TOKEN = "hf_nobody_knows_this_one"
 NEVER = 2**40
@@ -343,14 +343,18 @@ def test_a_fetch_that_is_cancelled_writes_nothing_more(hub: Hub, tmp_path: Path)
 @pytest.mark.parametrize("kind", ["model", "dataset"])
 @pytest.mark.parametrize("xet", [True, False], ids=["xet", "lfs"])
 def test_small_and_large_files_arrive_byte_by_byte_in_one_commit(
-    hub: Hub, tmp_path: Path, kind: str, xet: bool, request: pytest.FixtureRequest
+    hub: Hub,
+    tmp_path: Path,
+    kind: Literal["model", "dataset"],
+    xet: bool,
+    request: pytest.FixtureRequest,
 ) -> None:
     if not xet:
         request.getfixturevalue("without_xet")
         hub.xet = None
     name = f"datasets/{REPO}" if kind == "dataset" else REPO
     hub.repo(name)
-    target = HfTarget(repo=REPO, repo_type=kind, directory="/out/")  # type: ignore[arg-type]  # one of the two
+    target = HfTarget(repo=REPO, repo_type=kind, directory="/out/")
     bodies = {"small.txt": b"small", "large.bin": os.urandom(50_000), "ü 1.bin": os.urandom(9_000)}
     (tmp_path / "large.bin").write_bytes(bodies["large.bin"])
     sources: dict[str, bytes | Path] = {**bodies, "large.bin": tmp_path / "large.bin"}
@@ -412,7 +416,7 @@ def test_a_commit_that_meets_another_may_be_tried_again(hub: Hub, status: int) -
         (NOT_A_TOKEN, f"{REPO}/resolve/main/f", AccessDenied),
         (WRITER, "someone/missing/resolve/main/f", ObjectNotFound),
         (WRITER, f"{REPO}/resolve/nope/f", ObjectNotFound),
-        (WRITER, f"{REPO}/resolve/main/a/../f", StorageError),
+        (WRITER, f"{REPO}/resolve/main/a/../f", UnsupportedURL),
     ],
 )
 def test_a_commit_that_the_hub_refuses_says_why(
@@ -457,7 +461,55 @@ def test_an_upload_that_the_cdn_refuses_shows_no_signed_url(hub: Hub) -> None:
     with pytest.raises(AccessDenied) as caught:
         put(backend_for(hub), at(f"{REPO}/resolve/main/large.bin"), os.urandom(5000))
     assert hub.signature not in "".join(traceback.format_exception(caught.value))
-    assert REPO in caught.value.message
+    assert hub.repos[REPO].messages == []
+
+
+# What the Hub's own library says
+
+
+def said(calls: list[Call], hub: Hub) -> list[tuple[str, str, str | None, list[str]]]:
+    """Return what arrived; of JSON the lines count, and not their order."""
+    return [(c.method, c.path, c.authorization, lines(c, hub)) for c in calls]
+
+
+def lines(call: Call, hub: Hub) -> list[str]:
+    if call.method == "PUT":
+        return [hashlib.sha256(call.body).hexdigest()]
+    found = (json.loads(line) for line in call.body.splitlines())
+    return sorted(json.dumps(line, sort_keys=True).replace(hub.url, "hub") for line in found)
+
+
+# The library sends files in a way that its own HTTP client frowns upon.
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+@pytest.mark.usefixtures("without_xet")
+@pytest.mark.parametrize("chunk_size", [None, 20_000], ids=["whole", "in parts"])
+@pytest.mark.parametrize("kind", ["model", "dataset"])
+def test_the_hub_is_asked_what_its_own_library_asks(
+    kind: Literal["model", "dataset"], chunk_size: int | None
+) -> None:
+    bodies = {"a b/ü.txt": b"small", "large.bin": os.urandom(50_000), "empty": b""}
+    seen = []
+    for writes in (write_with_the_library, write_ourselves):
+        with running(Hub(chunk_size=chunk_size)) as hub:
+            hub.repo(f"datasets/{REPO}" if kind == "dataset" else REPO)
+            writes(hub, kind, bodies)
+            seen.append((said(hub.calls, hub), said(hub.cdn_calls, hub)))
+    assert seen[0] == seen[1]
+
+
+def write_with_the_library(hub: Hub, kind: str, bodies: dict[str, bytes]) -> None:
+    huggingface_hub.HfApi(endpoint=hub.url, token=WRITER).create_commit(
+        REPO,
+        [huggingface_hub.CommitOperationAdd(path, body) for path, body in bodies.items()],
+        commit_message=f"Add {len(bodies)} outputs",
+        repo_type=kind,
+    )
+
+
+def write_ourselves(hub: Hub, kind: Literal["model", "dataset"], bodies: dict[str, bytes]) -> None:
+    target = HfTarget(repo=REPO, repo_type=kind)
+    puts = (Put(target.url_for(n), Source(b, len(b), OCTETS)) for n, b in bodies.items())
+    backend_for(hub).put_together(tuple(puts), None, Cancel())
 
 
 # The upload's model
