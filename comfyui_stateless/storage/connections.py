@@ -169,6 +169,7 @@ class Client:
             TransferFailed: The connection could not be made, broke or stalled.
             StorageError: The redirects do not end.
             Cancelled: It was cancelled.
+            OSError: The file to send cannot be read.
         """
         first = hop = _Hop(request, self.policy.check_url(request.url))
         seen: set[str] = set()

@@ -33,6 +33,9 @@ Resolve = Callable[[str, int], Sequence[str]]
 
 PORTS = {"http": 80, "https": 443}
 
+MAX_NAME = 254
+"""Characters of a host's name, with a trailing dot; IDNA takes long for more."""
+
 NOT_PUBLIC: tuple[Network, ...] = tuple(
     ip_network(network)
     for network in (
@@ -138,10 +141,10 @@ def _host(parts: SplitResult) -> str:
     if "[" in parts.netloc:
         return _ipv6(parts.netloc.rpartition("@")[2])
     try:
-        name = host.encode("idna").decode("ascii").lower().removesuffix(".")
+        name = host[: MAX_NAME + 1].encode("idna").decode("ascii").lower().removesuffix(".")
     except UnicodeError:
         name = ""
-    if not _HOST.fullmatch(name):
+    if not _HOST.fullmatch(name) or len(host) > MAX_NAME:
         raise UnsupportedURL("The URL has no host, or a malformed one.")
     return name
 
@@ -160,9 +163,8 @@ def _path(parts: SplitResult) -> str:
 
 
 def _userinfo(parts: SplitResult) -> tuple[str, SecretStr] | None:
-    if parts.username is None:
-        return None
-    return unquote(parts.username), SecretStr(unquote(parts.password or ""))
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    return (user, SecretStr(password)) if user or password else None
 
 
 def resolve_name(host: str, port: int) -> list[str]:

@@ -81,8 +81,9 @@ class Dialer:
         """
         if proxy is None:
             return self.policy.addresses(target)
-        with contextlib.suppress(TransferFailed):
-            self.policy.addresses(target)
+        if not self.policy.trusts(target):
+            with contextlib.suppress(TransferFailed):
+                self.policy.addresses(target)
         return self.policy.resolve(proxy.host, proxy.port)
 
     def _secured(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import threading
+import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,11 +19,14 @@ from comfyui_stateless.storage.http import HttpBackend, HttpDownload
 from comfyui_stateless.storage.policy import Policy
 from comfyui_stateless.storage.sockets import Timeouts
 from tests.storage.contract import read_all
-from tests.storage.file_server import FileServer
+from tests.storage.file_server import BOUND_S, FileServer
 
 CONTENT = bytes(range(256)) * 1000
 SECRET = "planted-secret-77aa"
 CREDENTIALS = {"Authorization": SecretStr(f"Bearer {SECRET}"), "X-Key": SecretStr(SECRET)}
+PATIENT = Timeouts(connect_s=3 * BOUND_S, read_s=3 * BOUND_S)
+"""For what is cancelled: no timeout is to end it before."""
+
 GIVEN = (f"Bearer {SECRET}", SECRET)
 """What ``sent`` shows of a request that carried ``CREDENTIALS``."""
 
@@ -88,8 +92,10 @@ def assert_no_secret(error: BaseException) -> None:
 
 @contextmanager
 def cancelled_after(seconds: float = 0.15) -> Iterator[Cancel]:
-    cancel = Cancel()
+    """Give a ``Cancel`` that is cancelled soon; see that the block ended because of it."""
+    cancel, began = Cancel(), time.monotonic()
     timer = threading.Timer(seconds, cancel.cancel)
     timer.start()
     yield cancel
     timer.join()
+    assert time.monotonic() - began < BOUND_S

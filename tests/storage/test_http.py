@@ -271,6 +271,13 @@ def test_another_part_than_was_asked_for_is_a_failed_transfer(
         opened(url, Span(2, 6))
 
 
+def test_a_part_that_begins_later_is_a_failed_transfer(server: FileServer) -> None:
+    headers = {"Content-Range": "bytes 3-5/10"}
+    url = server.add("/a", b"345", status=206, ranges="no", headers=headers)
+    with pytest.raises(TransferFailed, match="another part"):
+        opened(url, Span(2, 6))
+
+
 def test_a_part_whose_length_contradicts_its_range_is_a_failed_transfer(
     server: FileServer,
 ) -> None:

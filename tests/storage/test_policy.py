@@ -281,6 +281,8 @@ def test_what_stands_before_an_at_sign_is_not_the_host(witness: Witness, url: st
         "http://host\uff0fpath/",
         "http://a,b/",
         "http://" + "a" * 64 + ".example/",
+        "http://" + "a." * 130 + "example/",
+        "http://" + "\u00fc" * 100_000 + "/",
         "",
     ],
 )
@@ -309,6 +311,7 @@ def test_a_malformed_url_is_not_repeated_in_the_message() -> None:
         ("HTTPS://Example.COM:443/A?b=C#d", "https://example.com/A?b=C"),
         ("http://example.com:8080?a", "http://example.com:8080/?a"),
         ("http://user:pw@example.com/", "http://example.com/"),
+        ("http://@example.com/", "http://example.com/"),
         ("http://bücher.example/ü?ü", "http://xn--bcher-kva.example/%C3%BC?%C3%BC"),
         ("http://a_b.example./%41%2f", "http://a_b.example/%41%2f"),
         ("http://[2606:4700::0:1111]:80/", "http://[2606:4700::1111]/"),
@@ -329,6 +332,11 @@ def test_user_and_password_are_read_apart_and_not_shown() -> None:
     assert "planted" not in repr(target) + target.redacted
 
 
+def test_an_at_sign_alone_is_no_user() -> None:
+    assert parse("http://@example.com/").userinfo is None
+    assert parse("http://:@example.com/").userinfo is None
+
+
 # Whom we trust
 
 
@@ -338,6 +346,8 @@ def test_user_and_password_are_read_apart_and_not_shown() -> None:
         ("*", "http://127.0.0.1:1/", True),
         ("http://127.0.0.1:1", "http://127.0.0.1:1/", True),
         ("http://127.0.0.1:1", "http://127.0.0.1:2/", False),
+        ("http://127.0.0.1:1", "http://127.0.0.1:12/", False),
+        ("http://hub.example", "http://hub.example.org/", False),
         ("http://127.0.0.1", "http://127.0.0.1:80/", True),
         ("http://127.0.0.1", "https://127.0.0.1/", False),
         ("http://127.0.0.1", "http://127.1/", False),

@@ -29,6 +29,7 @@ from tests.storage.requesting import (
     CONTENT,
     CREDENTIALS,
     GIVEN,
+    PATIENT,
     SECRET,
     assert_no_secret,
     body,
@@ -194,7 +195,7 @@ def test_waiting_for_a_proxy_is_cancelled() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         proxy = TinyProxy(silent.getsockname()[1])
         with cancelled_after() as cancel, pytest.raises(Cancelled):
-            get(behind(proxy), "https://cdn.example/a", cancel)
+            get(behind(proxy, timeouts=PATIENT), "https://cdn.example/a", cancel)
 
 
 @pytest.mark.parametrize(
