@@ -80,7 +80,13 @@ def seaweed(folder: Path) -> Iterator[Seaweed]:
     server = Seaweed(f"http://127.0.0.1:{port}", folder / "log.txt")
     with server.log.open("wb") as log:
         process = subprocess.Popen(
-            [_program(), "server", *_flags(folder, port, others), f"-s3.config={identities}"],
+            [
+                _program(),
+                f"-logdir={folder}",
+                "server",
+                *_flags(folder, port, others),
+                f"-s3.config={identities}",
+            ],
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=folder,

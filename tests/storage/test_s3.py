@@ -145,6 +145,17 @@ def test_without_a_region_the_usual_one_is_signed_for() -> None:
     assert "%2Feu-west-3%2Fs3%2F" in s3_backend()._signed("get_object", place, there)
 
 
+def test_a_bucket_is_in_the_path_but_at_amazon_in_the_name() -> None:
+    keys = at_endpoint(ADMIN, "https://s3.example.com/base")
+    elsewhere = s3_backend()._signed("get_object", _Object.of("s3://bucket/a b%41/é"), keys)
+    assert elsewhere.startswith("https://s3.example.com/base/bucket/a%20b%2541/%C3%A9?")
+    operators = from_environment(ADMIN, "https://s3.example.com")._clients.of(None)
+    assert operators.meta.config.s3["addressing_style"] == "path"
+    amazons = s3_backend()._clients.of(ADMIN)
+    assert amazons.meta.endpoint_url == "https://s3.amazonaws.com"
+    assert "addressing_style" not in (amazons.meta.config.s3 or {})
+
+
 def test_a_session_token_is_signed_for() -> None:
     place, keys = _Object.of("s3://bucket/key"), at_endpoint(ADMIN, "https://s3.example.com")
     keys = keys.model_copy(update={"session_token": SecretStr("the-token")})
