@@ -236,7 +236,7 @@ class Hub:
             else:
                 files[entry["value"]["path"]] = self._committed(entry["key"], entry["value"])
         repo.commits.append(secrets.token_hex(20))
-        url = f"{self.url}/{found['repo']}/commit/{repo.commits[-1]}"
+        url = f"{self.url}/{_plain(found['repo'])}/commit/{repo.commits[-1]}"
         return as_json({"success": True, "commitUrl": url, "commitOid": repo.commits[-1]})
 
     def _committed(self, key: str, value: dict[str, Any]) -> File:
@@ -249,6 +249,8 @@ class Hub:
         return File(blob, value["oid"], value["size"], True, xet_hash)
 
     def _xet_token(self, found: re.Match[str], call: Call) -> Answer:
+        if self.xet is None:
+            return Answer(404)
         until = int(time.time()) + 3600
         return as_json(
             {"accessToken": "xet-token", "exp": until, "casUrl": self.cas_url},
