@@ -5,17 +5,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 @contextmanager
-def answering(status: int, headers: dict[str, str], body: bytes) -> Iterator[tuple[str, list[str]]]:
-    """Run one for the block; give its origin, and the list of what it is asked."""
-    requests: list[str] = []
+def answering(
+    status: int, headers: dict[str, str], body: bytes
+) -> Iterator[tuple[str, list[Message]]]:
+    """Run one for the block; give its origin, and the headers of what it is asked, with ``Path``."""
+    requests: list[Message] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            requests.append(self.path)
+            self.headers["Path"] = self.path
+            requests.append(self.headers)
             self.send_response(status)
             for name, value in {"Content-Length": str(len(body)), **headers}.items():
                 self.send_header(name, value)

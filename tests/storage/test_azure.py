@@ -299,7 +299,7 @@ def test_a_machine_with_an_identity_gets_a_token(monkeypatch: pytest.MonkeyPatch
         assert identity.token(Cancel()).get_secret_value() == "the-token"
         identity.close()
     assert len(asked) == 1
-    assert "storage.azure.com" in unquote(asked[0])
+    assert "storage.azure.com" in unquote(asked[0]["Path"])
 
 
 def test_a_machine_without_one_is_access_denied(monkeypatch: pytest.MonkeyPatch) -> None:

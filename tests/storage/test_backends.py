@@ -16,7 +16,8 @@ from comfyui_stateless.storage.backends import Backends, open_backends
 from comfyui_stateless.storage.base import Cancel
 from comfyui_stateless.storage.s3 import S3Target
 from tests.storage.answering import answering
-from tests.storage.contract import read_all
+from tests.storage.contract import read_all, whole
+from tests.storage.seaweed import keys
 
 EMULATOR = "http://127.0.0.1:10000/devstoreaccount1"
 CONNECTION = f"AccountName=devstoreaccount1;AccountKey=c2VjcmV0;BlobEndpoint={EMULATOR}/"
@@ -111,6 +112,26 @@ def test_only_what_the_operator_names_may_be_at_a_private_address() -> None:
         for_operator = open_backends(settings(), trusting=True).for_url(url)
         with for_operator.open(url, None, None, Cancel()) as download:
             assert read_all(download) == b"found"
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/key", f"{EMULATOR}/container/blob"])
+def test_a_signed_url_is_not_sent_the_operators_header(url: str) -> None:
+    with answering(200, {}, b"found") as (origin, requests):
+        account = CONNECTION.replace("http://127.0.0.1:10000", origin)
+        backends = open_backends(
+            Settings.model_construct(
+                azure_storage_connection_string=SecretStr(account),
+                http_auth_header_name="X-Operator",
+                http_auth_header_value=SecretStr("hush"),
+                http_trusted_origins=origin,
+            )
+        )
+        url = url.replace("http://127.0.0.1:10000", origin)
+        auth = keys("admin", origin) if url.startswith("s3:") else None
+        assert whole(backends.for_url(url), url, auth) == b"found"
+    [request] = requests
+    assert "Signature=" in request["Path"] or "sig=" in request["Path"]
+    assert "X-Operator" not in request
 
 
 def test_opening_them_loads_no_sdk() -> None:
