@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from comfyui_stateless.cache import Cache, transfer
+from comfyui_stateless.config import HttpAccess
 from comfyui_stateless.errors import (
     NoSpace,
     ObjectNotFound,
@@ -20,6 +21,11 @@ from comfyui_stateless.errors import (
     TransferFailed,
     WrongContent,
 )
+from comfyui_stateless.storage.auth import Auth
+from comfyui_stateless.storage.base import Cancel, Span
+from comfyui_stateless.storage.connections import Client
+from comfyui_stateless.storage.http import HttpBackend, HttpDownload
+from comfyui_stateless.storage.policy import Policy
 from tests.cache.conftest import NewCache
 from tests.cache.content import noise, safetensors
 from tests.cache.origin import Origin
@@ -331,6 +337,32 @@ async def test_a_large_file_that_changes_under_several_connections_is_never_mixe
     file = origin.files["/a.bin"]
     file.on_get = lambda: setattr(file, "content", new) if len(origin.seen) >= 3 else None
     assert await fetched(cache, url) == new
+
+
+class Careless(HttpBackend):
+    """A backend that gives parts of whatever version there is now."""
+
+    def open(self, url: str, auth: Auth | None, span: Span | None, cancel: Cancel) -> HttpDownload:
+        return super().open(url, auth, span and Span(span.start, span.end), cancel)
+
+
+@pytest.mark.parametrize("how", [{"cut_every": 4_000_000}, {"rate": 10_000_000}])
+async def test_parts_of_another_version_are_found_out_whatever_the_backend_does(
+    origin: Origin, folder: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, int]
+) -> None:
+    monkeypatch.setattr(transfer, "LARGE_BYTES", 1_000_000)
+    old, new = noise(16_000_000, 1), noise(16_000_000, 2)
+    url = origin.put("/a.bin", old, **how)
+    file = origin.files["/a.bin"]
+    file.on_get = lambda: setattr(file, "content", new) if len(origin.seen) == 2 else None
+    access = HttpAccess(trusted=frozenset({"*"}))
+    backend = Careless(Client(Policy(access), access.proxies), access)
+    cache = Cache(folder, lambda _: backend, retry_delays=(0.01, 0.01))
+    await cache.start()
+    try:
+        assert await fetched(cache, url) == new
+    finally:
+        await cache.close()
 
 
 async def test_the_connections_of_all_downloads_are_bounded_and_shared_fairly(
