@@ -31,6 +31,7 @@ class GitServer:
         requests: What has arrived: method, path, Authorization.
         silent: While set, requests for packs are not answered.
         is_old: While set, only git's first protocol is spoken.
+        moves_git: Where git itself, and nobody else, is redirected to.
         large: Large files by SHA-256.
         large_at: The origin that they are said to be at, in place of this one.
     """
@@ -42,6 +43,7 @@ class GitServer:
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     silent: bool = False
     is_old: bool = False
+    moves_git: str = ""
     large: dict[str, bytes] = field(default_factory=dict)
     large_at: str = ""
     waiting: threading.Event = field(default_factory=threading.Event)
@@ -149,6 +151,9 @@ class _Handler(BaseHTTPRequestHandler):
         state, login = self.state, self.headers.get("Authorization")
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         state.requests.append((self.command, self.path, login))
+        if state.moves_git and self.headers.get("User-Agent", "").startswith("git/"):
+            self._answer(302, {"Location": state.moves_git + self.path})
+            return
         place = next((to for at, to in state.moved.items() if self.path.startswith(at)), "")
         if place:
             self._answer(301, {"Location": place + self.path.split("/", 2)[2]})

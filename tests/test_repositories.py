@@ -311,6 +311,19 @@ def test_a_redirect_is_followed_if_the_policy_lets_it(
 
 
 @pytest.mark.usefixtures("made")
+def test_git_follows_no_redirect_that_was_not_checked_before(
+    server: GitServer, target: Path, tmp_path: Path
+) -> None:
+    (other_root := tmp_path / "other").mkdir()
+    with git_server(other_root) as other:
+        server.moves_git = other.url
+        with pytest.raises(TransferFailed):
+            fetch(f"{server.url}/a/b.git", target)
+        assert other.requests == []
+    assert_nothing_left(target)
+
+
+@pytest.mark.usefixtures("made")
 def test_credentials_do_not_follow_a_redirect_to_another_origin(
     server: GitServer, target: Path, tmp_path: Path
 ) -> None:
