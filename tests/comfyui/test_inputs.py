@@ -238,6 +238,8 @@ async def test_a_folder_has_its_files_in_order(base: Path, host: Any, form: File
         assert [(path / name).read_bytes() for name in names] == [b"z", b"a", b"z"]
         assert await inputs.add(list(files), form, second) == value
         assert await inputs.add(files[:2], form, second) != value
+        others = [InputFile(file.path, file.digest, ".webp") for file in files]
+        assert await inputs.add(others, form, second) != value
         assert await inputs.add([files[1], files[0], files[2]], form, second) != value
     assert lying(base) == []
 
@@ -270,6 +272,7 @@ async def test_what_dead_processes_left_is_swept(base: Path, host: Any) -> None:
         for name in (dead, others, f"3d/{dead}", *plain):
             (base / "input" / name).parent.mkdir(exist_ok=True)
             (base / "input" / name).touch()
+        os.utime(base / "input" / others, (1, 1))  # the time of what it was linked from
         (base / "input" / f"{dead}-folder").mkdir()
         host.files.sweep()
         assert lying(base) == sorted(["3d", live, others, *plain])
@@ -333,6 +336,7 @@ def test_a_path_may_count_from_the_working_directory(
     monkeypatch.chdir(there)
     assert host.inputs.find_file("input/a.png") == there / "input" / "a.png"
     assert host.inputs.find_file("secret.png") is None
+    assert host.inputs.find_file("input/a.png [output]") is None
 
 
 # Releases

@@ -96,14 +96,22 @@ def test_many_threads_that_link_the_same_leave_one_link(cached: Path, models: An
 
 
 def test_a_list_that_was_begun_before_the_link_is_not_kept(
-    base: Path, cached: Path, models: Any, folder_paths: Any
+    base: Path, cached: Path, models: Any, folder_paths: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (base / "models" / "loras").mkdir(parents=True)
-    for number in range(50):
-        stale = folder_paths.get_filename_list_("loras")
-        name = models.link("loras", f"{number}.safetensors", cached).name
-        folder_paths.filename_list_cache["loras"] = stale
-        assert name in folder_paths.get_filename_list("loras")
+    root = base / "models" / "loras"
+    root.mkdir(parents=True)
+    before, replace = root.stat().st_mtime_ns, Path.replace
+
+    def replace_within_one_tick(path: Path, target: Path) -> Path:
+        replaced = replace(path, target)
+        os.utime(root, ns=(before, before))
+        return replaced
+
+    monkeypatch.setattr(Path, "replace", replace_within_one_tick)
+    stale = folder_paths.get_filename_list_("loras")
+    name = models.link("loras", "a.safetensors", cached).name
+    folder_paths.filename_list_cache["loras"] = stale
+    assert folder_paths.get_filename_list("loras") == [name]
 
 
 def test_without_symbolic_links_a_hard_link_or_a_copy_is_made(
