@@ -7,8 +7,10 @@ StatelessError                  500 internal_error
     NotSupported                400 not_supported
     InvalidInput                400 invalid_input        an input or a model cannot be had
     TooLarge                    413 body_too_large
+    KeyReused                   422 idempotency_key_reused
   Unauthorized                  401 unauthorized
   NotFound                      404 not_found
+  Gone                          410 gone
   MethodNotAllowed              405 method_not_allowed
   NotAcceptable                 406 not_acceptable
   UnsupportedMediaType          415 unsupported_media_type
@@ -16,9 +18,11 @@ StatelessError                  500 internal_error
   ExecutionError                500 execution_error      details names the node
     OutOfMemory                 500 out_of_memory
     WorkerDied                  500 worker_died
+    Crashed                     500 crashed              the process died under an accepted job
   ExecutionInterrupted          409 interrupted
   ExecutionTimeout              504 timeout
   ConversionError               500 conversion_failed
+  Superseded                    409 superseded           a later job uploads to the same URL
   StorageError                  502 storage_error
     UnsupportedURL              400 unsupported_url
     HostRefused                 400 host_refused
@@ -26,6 +30,7 @@ StatelessError                  500 internal_error
     AccessDenied                400 access_denied
     WrongContent                400 wrong_content        a digest or a type does not fit
     TransferFailed              502 transfer_failed      may be tried again
+    DeliveryFailed              502 delivery_failed      details.reason is another code
     NoSpace                     507 no_space
     MissingDependency           501 missing_dependency   names the package to install
   Unavailable                   503 unavailable
@@ -112,6 +117,13 @@ class TooLarge(RequestError):
     code = "body_too_large"
 
 
+class KeyReused(RequestError):
+    """The Idempotency-Key came with another body before."""
+
+    status = 422
+    code = "idempotency_key_reused"
+
+
 class Unauthorized(StatelessError):
     """API_KEYS is set and the request carries none of them."""
 
@@ -124,6 +136,13 @@ class NotFound(StatelessError):
 
     status = 404
     code = "not_found"
+
+
+class Gone(StatelessError):
+    """The outputs of this job were not kept, for want of room or because they are too old."""
+
+    status = 410
+    code = "gone"
 
 
 class MethodNotAllowed(StatelessError):
@@ -172,6 +191,12 @@ class WorkerDied(ExecutionError):
     code = "worker_died"
 
 
+class Crashed(ExecutionError):
+    """The process died while the job ran, and the job cannot or may not be run again."""
+
+    code = "crashed"
+
+
 class ExecutionInterrupted(StatelessError):
     """The job was interrupted before it ended."""
 
@@ -190,6 +215,13 @@ class ConversionError(StatelessError):
     """An output is an image that could not be converted to the format asked for."""
 
     code = "conversion_failed"
+
+
+class Superseded(StatelessError):
+    """A later job uploads to a URL that this job's upload was still on its way to."""
+
+    status = 409
+    code = "superseded"
 
 
 class StorageError(StatelessError):
@@ -243,6 +275,12 @@ class TransferFailed(StorageError):
 
     code = "transfer_failed"
     retry_after_s: float | None = None
+
+
+class DeliveryFailed(StorageError):
+    """An output could not be uploaded. ``details.uploaded`` lists what is there and stays."""
+
+    code = "delivery_failed"
 
 
 class NoSpace(StorageError):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
-from urllib.parse import quote, unquote_plus
+from urllib.parse import quote, unquote_plus, urlsplit
 
-from pydantic import SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from ..config import HttpAccess
 from ..errors import (
@@ -21,7 +21,7 @@ from ..errors import (
 from .auth import Auth, BasicAuth, BearerAuth, HeaderAuth, QueryAuth, S3Auth
 from .base import Cancel, ObjectInfo, Source, Span
 from .connections import Client, Request, Response
-from .policy import Target, origins_of
+from .policy import PRINTABLE, Target, origins_of, parse
 from .proxies import basic_authorization
 from .representation import content_range, is_encoded, object_info, retry_after_s
 
@@ -29,6 +29,39 @@ _WHOLE = frozenset({200, 203})
 _FIRST_BYTE = {"Range": "bytes=0-0"}
 _HEAD_NOT_TAKEN = frozenset({400, 403, 405, 501})
 """A signed URL may be signed for GET alone, and some servers know no HEAD."""
+
+
+class HttpTarget(BaseModel):
+    """Where outputs are uploaded to: each is PUT to a URL of its own below ``url_prefix``."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        strict=True,
+        extra="ignore",
+        populate_by_name=True,
+        hide_input_in_errors=True,
+    )
+
+    url_prefix: str = Field(min_length=1, repr=False)
+    is_async: bool = Field(default=True, alias="async")
+
+    @field_validator("url_prefix")
+    @classmethod
+    def _is_a_prefix_of_urls(cls, value: str) -> str:
+        try:
+            parse(_below(value, "name"))
+        except UnsupportedURL as error:
+            raise ValueError(error.message.rstrip(".")) from None
+        except ValueError:
+            # Its text may repeat user and password.
+            raise ValueError("The URL is malformed") from None
+        if "#" in value:
+            raise ValueError("The URL holds a #, behind which nothing is sent")
+        return value
+
+    def url_for(self, filename: str) -> str:
+        """Return the URL that an output of this name gets; a query stays behind the name."""
+        return _below(self.url_prefix, filename)
 
 
 class HttpDownload:
@@ -130,6 +163,12 @@ class HttpBackend:
             return own
         name, value = self._header
         return own if name.lower() in {n.lower() for n in own} else {**own, name: value}
+
+
+def _below(prefix: str, name: str) -> str:
+    parts = urlsplit(prefix)
+    folder = quote(parts.path, safe=PRINTABLE).rstrip("/")
+    return parts._replace(path=f"{folder}/{quote(name.lstrip('/'))}").geturl()
 
 
 def _headers_of(auth: Auth) -> dict[str, SecretStr]:
