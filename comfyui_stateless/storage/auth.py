@@ -9,9 +9,16 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+MAX_PATTERN_CHARACTERS = 2048
+
+MAX_URL_CHARACTERS = 16 * 1024
+"""What servers take is half of that; a longer one would keep its caller waiting."""
+
+_PART = re.compile(r"\*\*|.", re.DOTALL)
+
 
 class _Auth(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", hide_input_in_errors=True)
 
 
 class BearerAuth(_Auth):
@@ -66,6 +73,7 @@ class Credential(_Auth):
 
     url_pattern: str = Field(
         min_length=1,
+        max_length=MAX_PATTERN_CHARACTERS,
         description="A URL, with `*` for any characters but `/`, `**` for any characters, "
         "`?` for one character.",
     )
@@ -73,12 +81,53 @@ class Credential(_Auth):
 
 
 def auth_for(url: str, credentials: Sequence[Credential]) -> Auth | None:
-    """Return the credentials of the first pattern that the whole ``url`` fits, None if none does."""
-    return next((c.auth for c in credentials if _pattern(c.url_pattern).fullmatch(url)), None)
+    """Return the credentials of the first pattern that the whole ``url`` fits, None if none does.
+
+    A URL of more than ``MAX_URL_CHARACTERS`` fits none.
+    """
+    if len(url) > MAX_URL_CHARACTERS:
+        return None
+    return next((c.auth for c in credentials if _glob(c.url_pattern).fits(url)), None)
+
+
+class _Glob:
+    """A pattern as a machine whose states are the bits of a number.
+
+    Bit n says that the first n single characters and ``?`` of the pattern are found. Each character
+    of a URL moves all the bits at once, so that no pattern makes its search long: there is no way
+    back. A star is a state that may stay where it is.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        self._literal: dict[str, int] = {}
+        self._any = self._stays = self._stays_within = 0
+        state = 1
+        for part in _PART.findall(pattern):
+            if part == "**":
+                self._stays |= state
+                continue
+            if part == "*":
+                self._stays_within |= state
+                continue
+            if part == "?":
+                self._any |= state
+            else:
+                self._literal[part] = self._literal.get(part, 0) | state
+            state <<= 1
+        self._found = state
+
+    def fits(self, text: str) -> bool:
+        """Say whether the pattern describes the whole of ``text``."""
+        states = 1
+        for character in text:
+            stays = self._stays if character == "/" else self._stays | self._stays_within
+            moves = self._any | self._literal.get(character, 0)
+            states = (states & moves) << 1 | (states & stays)
+            if not states:
+                return False
+        return states & self._found != 0
 
 
 @lru_cache(maxsize=256)
-def _pattern(glob: str) -> re.Pattern[str]:
-    parts = re.split(r"(\*\*|\*|\?)", glob)
-    wild = {"**": ".*", "*": "[^/]*", "?": "."}
-    return re.compile("".join(wild.get(part, re.escape(part)) for part in parts), re.DOTALL)
+def _glob(pattern: str) -> _Glob:
+    return _Glob(pattern)
