@@ -320,6 +320,7 @@ class _Writers:
     async def _try(self, write: _Write, slots: asyncio.Semaphore) -> float:
         """Write once, on a thread; when cancelled, return only when the thread has ended."""
         async with slots:
+            write.cancel.check()
             future = self._pool.submit(write.on_thread)
             ended = asyncio.wrap_future(future)
             # Nobody else looks at how one ended that was cancelled.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 import time
@@ -15,7 +16,7 @@ from comfyui_stateless.storage.base import Cancel, Cancelled, Download, ObjectIn
 from comfyui_stateless.storage.http import HttpTarget
 from comfyui_stateless.storage.s3 import S3Target
 from comfyui_stateless.uploads import Uploads
-from tests.uploads.receiver import BOUND_S, Receiver
+from tests.uploads.receiver import BOUND_S, Answer, Receiver
 from tests.uploads.uploading import (
     LARGE_BYTES,
     SECRET,
@@ -58,6 +59,24 @@ async def test_to_cancel_a_job_ends_its_uploads(uploads: Uploads, receiver: Rece
     assert 1 <= len(receiver.requests) <= 4
 
 
+async def test_what_has_ended_is_forgotten_in_silence(
+    make: Callable[..., Uploads], receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    uploads = make(threads=2)
+    receiver.answers["/out/bad.png"] = [Answer(403)]
+    hold = receiver.hold("/out/slow.png")
+    outputs = [output("a.png"), output("slow.png", bytes(LARGE_BYTES)), output("bad.png")]
+    delivering = asyncio.ensure_future(delivered(uploads, target(receiver), outputs))
+    await come(hold.reached)
+    delivering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await delivering
+    await failure(delivered(uploads, target(receiver), [output("bad.png")]))
+    gc.collect()
+    assert uploads._writers._live == {}
+    assert [record for record in caplog.records if record.name == "asyncio"] == []
+
+
 async def test_what_waits_for_a_thread_is_cancelled_without_waiting_for_other_jobs(
     make: Callable[..., Uploads], receiver: Receiver
 ) -> None:
@@ -86,6 +105,19 @@ async def test_closing_ends_what_runs(make: Callable[..., Uploads], receiver: Re
     error = await failure(delivering)
     assert isinstance(error, Unavailable)
     assert "server stops" in error.message
+    assert receiver.received == {}
+
+
+async def test_closing_ends_what_waits_for_another_try(
+    make: Callable[..., Uploads], receiver: Receiver
+) -> None:
+    uploads = make(retry_delays=(0.3,))
+    receiver.answers["/out/a.png"] = [Answer(500)]
+    delivering = asyncio.ensure_future(delivered(uploads, target(receiver), [output("a.png")]))
+    await eventually(lambda: receiver.answers["/out/a.png"] == [])
+    await asyncio.to_thread(receiver.wait_until_idle)
+    uploads.close()
+    assert isinstance(await failure(delivering), Unavailable)
     assert receiver.received == {}
 
 

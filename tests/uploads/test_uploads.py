@@ -226,6 +226,8 @@ async def test_what_waits_for_another_try_holds_no_thread(
     async with uploads.job(target(receiver)) as waiting, uploads.job(target(receiver)) as other:
         waiting.begin(output("a.png"))
         await eventually(lambda: receiver.requests == ["/out/a.png"])
+        waiting.begin(output("c.png"))
+        await eventually(lambda: "/out/c.png" in receiver.received)
         await asyncio.wait_for(other.finish([output("b.png")]), BOUND_S / 2)
 
 
