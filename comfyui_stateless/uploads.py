@@ -148,8 +148,12 @@ class JobUploads:
         self._stop()
         await _wait_out(self._running, self._stop)
         if isinstance(error, StatelessError) and self._target is not None:
-            arrived = (url for url in self._urls.values() if url in self._uploaded)
-            error.details["uploaded"] = [shown(url) for url in arrived]
+            error.details["uploaded"] = list(self.uploaded)
+
+    @property
+    def uploaded(self) -> tuple[str, ...]:
+        """The URLs of what has arrived, as ``finish`` gives them."""
+        return tuple(shown(url) for url in self._urls.values() if url in self._uploaded)
 
     def begin(self, output: OutputFile) -> None:
         """Begin to upload an output, unless that was done before.
@@ -192,7 +196,7 @@ class JobUploads:
 
     def _commit(self) -> None:
         puts, self._together = tuple(self._together), []
-        if puts and self._failure is None:
+        if puts:
             backend = self._backends.for_url(puts[0].url)
             assert isinstance(backend, PutsTogether)
             self._start(puts, partial(backend.put_together, puts, None))

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from pydantic import SecretStr, ValidationError
 
 from comfyui_stateless.config import AzureAccount, HttpAccess, HuggingFaceAccess
 from comfyui_stateless.engine import OutputFile
-from comfyui_stateless.errors import DeliveryFailed, RequestError
+from comfyui_stateless.errors import DeliveryFailed, RequestError, Superseded
 from comfyui_stateless.requests import parse_prompt
 from comfyui_stateless.storage.azure import AzureTarget
 from comfyui_stateless.storage.base import Backend
@@ -146,6 +147,22 @@ async def test_outputs_arrive_in_s3(
     large = by_environment.server.raw.head_object(Bucket=BUCKET, Key="a b/x-large.mp4")
     assert large["ContentType"] == "video/mp4"
     assert large["ETag"].endswith('-5"'), "it came in parts"
+    uploads.close()
+
+
+async def test_in_s3_the_later_upload_to_a_url_is_what_stays(by_environment: S3Store) -> None:
+    uploads = uploads_to(by_environment.backend)
+    place, raw = S3Target(bucket=BUCKET, prefix="later/"), by_environment.server.raw
+    old = asyncio.ensure_future(delivered(uploads, place, [output("a.png", bytes(LARGE_BYTES))]))
+    deadline = time.monotonic() + 20
+    while not raw.list_multipart_uploads(Bucket=BUCKET, Prefix="later/").get("Uploads"):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0)
+    assert await delivered(uploads, place, [output("a.png", b"new")]) == (
+        f"s3://{BUCKET}/later/a.png",
+    )
+    assert isinstance(await failure(old), Superseded)
+    assert by_environment.read("later/a.png") == b"new"
     uploads.close()
 
 

@@ -97,6 +97,8 @@ async def test_an_output_is_there_before_the_job_is_done(
     async with uploads.job(target(receiver)) as job:
         job.begin(early := output("early.png", b"early"))
         await eventually(lambda: receiver.came("/out/early.png", b"early"))
+        await eventually(lambda: bool(job.uploaded))
+        assert job.uploaded == (f"{receiver.origin}/out/early.png",)
         await job.finish([early, output("late.png", b"late")])
     assert receiver.requests == ["/out/early.png", "/out/late.png"]
 
