@@ -32,14 +32,12 @@ async def read_body(request: web.Request, limit: int) -> bytes:
             f"This route reads JSON, not {request.content_type}: send the request as the body, "
             "with Content-Type: application/json."
         )
-    if (request.content_length or 0) > limit:
-        raise _too_large(limit)
+    require_within(request.content_length or 0, limit)
     body = bytearray()
     try:
         async for chunk in request.content.iter_any():
             body += chunk
-            if len(body) > limit:
-                raise _too_large(limit)
+            require_within(len(body), limit)
     except web.RequestPayloadError as error:
         raise RequestError(f"The body cannot be read: {error}.") from None
     return bytes(body)
@@ -52,5 +50,7 @@ async def parsed(body: bytes, parse: Callable[[bytes], T]) -> T:
     return parse(body)
 
 
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"The body is larger than the {limit} bytes that MAX_BODY_SIZE_MB allows.")
+def require_within(size: int, limit: int) -> None:
+    """Raise ``TooLarge`` if ``size``, in bytes, is over ``limit``."""
+    if size > limit:
+        raise TooLarge(f"The body is larger than the {limit} bytes that MAX_BODY_SIZE_MB allows.")
