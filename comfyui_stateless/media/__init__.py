@@ -5,7 +5,6 @@ The tables are ours, so that the answer is the same on every platform.
 
 from __future__ import annotations
 
-from .names import _TYPES as _EXTENSIONS  # noqa: F401 - cache.kinds reads it
 from .names import UNKNOWN, extension, kind, type_of_name
 from .signatures import HEAD_BYTES, is_html, type_of_bytes
 from .sizes import image_size
