@@ -35,13 +35,6 @@ LAUNCHER_ONLY = (
 )
 """Variables that only the launcher reads: inside ComfyUI they change nothing."""
 
-NOT_SERVED_YET = (
-    "SYSTEM_WEBHOOK_EVENTS",
-    "SYSTEM_WEBHOOK_URL",
-    "WEBHOOK_SECRET",
-)
-"""Variables of the contract whose feature this version does not have."""
-
 LogLevel = Literal["trace", "debug", "info", "warn", "error", "fatal"]
 
 
@@ -169,6 +162,11 @@ class Settings(BaseSettings):
         ge=0,
         description="Jobs in the queue from which `/ready` answers 503; 0 is no limit.",
     )
+    max_attempts: int = Field(
+        default=2,
+        ge=1,
+        description="How often an accepted job is run at most when the process dies under it.",
+    )
     no_proxy: str | None = Field(
         default=None,
         description="Comma-separated hosts, domains and networks without a proxy; `*` is all.",
@@ -178,8 +176,42 @@ class Settings(BaseSettings):
         description="Put the id in front of output file names; "
         "when false the id replaces the prefix.",
     )
+    prompt_webhook_retries: int = Field(
+        default=3, ge=0, description="How often a webhook that was not taken is sent again."
+    )
     reject_when_full: bool = Field(
         default=False, description="Answer 429 to new prompts once MAX_QUEUE_DEPTH is reached."
+    )
+    result_max_bytes: int = Field(
+        default=2 * 1024**3, ge=0, description="Bytes of outputs that are kept for RESULT_TTL_S."
+    )
+    result_ttl_s: float = Field(
+        default=600,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds that `GET /prompt/{id}` gives the result of an ended job; "
+        "0 is not at all.",
+    )
+    salad_metadata_url: str = Field(
+        default="http://169.254.169.254:80",
+        description="SaladCloud's metadata service, which is told the queue's length there.",
+    )
+    shutdown_grace_s: float = Field(
+        default=30,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds that running jobs get after SIGTERM.",
+    )
+    state_dir: Path = Field(
+        default=Path("~/.local/state/comfyui-stateless"),
+        description="Where accepted jobs, due webhooks and results are kept.",
+    )
+    system_webhook_events: str | None = Field(
+        default=None,
+        description="Comma-separated events for SYSTEM_WEBHOOK_URL; `all` is all of them.",
+    )
+    system_webhook_url: SecretStr | None = Field(
+        default=None, description="Receives ComfyUI's events of our jobs, and storage events."
     )
     warmup_prompt_file: FilePath | None = Field(
         default=None,
@@ -187,6 +219,11 @@ class Settings(BaseSettings):
     )
     warmup_prompt_url: SecretStr | None = Field(
         default=None, description="Where to get such a graph; WARMUP_PROMPT_FILE outranks it."
+    )
+
+    webhook_secret: SecretStr | None = Field(
+        default=None,
+        description="Signs webhooks as Standard Webhooks: base64, with or without `whsec_`.",
     )
 
     @field_validator("api_keys")
@@ -210,7 +247,7 @@ class Settings(BaseSettings):
         origin_of(value)
         return value.rstrip("/")
 
-    @field_validator("cache_dir")
+    @field_validator("cache_dir", "state_dir")
     @classmethod
     def _from_home(cls, value: Path) -> Path:
         return value.expanduser()
@@ -237,6 +274,11 @@ class Settings(BaseSettings):
         return _split(self.api_keys.get_secret_value()) if self.api_keys else ()
 
     @property
+    def has_warmup(self) -> bool:
+        """Whether a graph is to be run before the server counts as ready."""
+        return self.warmup_prompt_file is not None or self.warmup_prompt_url is not None
+
+    @property
     def max_body_bytes(self) -> int:
         """The body limit in bytes."""
         return int(self.max_body_size_mb * 1024 * 1024)
@@ -245,6 +287,11 @@ class Settings(BaseSettings):
     def cache_bytes(self) -> int:
         """The limit of the cache in bytes, 0 for none."""
         return int(self.lru_cache_size_gb * 1024**3)
+
+    @property
+    def system_events(self) -> frozenset[str]:
+        """The events that SYSTEM_WEBHOOK_URL gets."""
+        return frozenset(_split(self.system_webhook_events or ""))
 
     @property
     def http(self) -> HttpAccess:
@@ -280,13 +327,27 @@ class Settings(BaseSettings):
         return HuggingFaceAccess(self.hf_endpoint, self.hf_token)
 
 
+def system_metadata(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return what system events carry as metadata: ``SYSTEM_META_*``, and SaladCloud's own."""
+    found = {}
+    for name, value in environ.items():
+        if name.upper().startswith("SYSTEM_META_"):
+            found[name[len("SYSTEM_META_") :]] = value
+        elif name.startswith("SALAD_"):
+            found[name.lower()] = value
+    return found
+
+
+def on_saladcloud(environ: Mapping[str, str] = os.environ) -> bool:
+    """Say whether this process runs on SaladCloud."""
+    return bool(environ.get("SALAD_MACHINE_ID"))
+
+
 def without_effect(environ: Mapping[str, str] = os.environ) -> list[str]:
     """Return one line per group of variables that are set and change nothing here."""
     lines = []
     if ignored := [name for name in LAUNCHER_ONLY if environ.get(name)]:
         lines.append(f"only the launcher reads {', '.join(ignored)}")
-    if missing := [name for name in NOT_SERVED_YET if environ.get(name)]:
-        lines.append(f"this version has no use yet for {', '.join(missing)}")
     return lines
 
 

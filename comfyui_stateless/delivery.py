@@ -5,17 +5,46 @@ from __future__ import annotations
 from typing import Any
 
 from .engine import Execution, OutputFile, PromptResult
-from .requests import PromptRequest
+from .errors import RequestError, StorageError
+from .requests import UPLOADS, PromptRequest
 from .timing import Stopwatch
+from .uploads import JobUploads, Uploads
 
 
-def deliver(
+async def check_target(request: PromptRequest, uploads: Uploads) -> None:
+    """Refuse a place for outputs that can never work, before anything runs.
+
+    Raises:
+        RequestError: Names the field, and why.
+    """
+    if request.target is None:
+        return
+    try:
+        await uploads.check(request.target)
+    except StorageError as error:
+        name = next(name for name in UPLOADS if getattr(request, name) is not None)
+        raise RequestError(
+            f"{name}: {error.message}", location=name, details={"reason": error.code}
+        ) from error
+
+
+async def deliver(
     request: PromptRequest,
     execution: Execution,
     outputs: tuple[OutputFile, ...],
+    uploading: JobUploads,
     watch: Stopwatch,
 ) -> PromptResult:
-    """Put together what a reply to ``request`` says."""
+    """Bring outputs to where the request wants them; put together what a reply says.
+
+    Raises:
+        DeliveryFailed: An upload failed; ``details.uploaded`` lists what is there.
+        Superseded: A later job has taken over one of the URLs.
+    """
+    urls = None
+    if request.target is not None:
+        with watch.stage("upload_time"):
+            urls = await uploading.finish(outputs)
     return PromptResult(
         id=request.id,
         prompt=execution.prompt,
@@ -23,6 +52,7 @@ def deliver(
         texts=execution.texts,
         stats=stats(execution, watch),
         echo=request.echo(),
+        urls=urls,
     )
 
 

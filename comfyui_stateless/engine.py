@@ -117,6 +117,8 @@ class PreparedPrompt:
         graph: The graph with output prefixes and local names; never edited in place.
         name_prefix: What goes in front of the names of files whose node takes no prefix.
         extra_data: What ComfyUI hands to nodes, secrets included.
+        fetched: The inputs that got a local name in place of what the caller sent, by node and
+            input, with the files of media; models are in their folders.
     """
 
     run_id: str
@@ -124,6 +126,7 @@ class PreparedPrompt:
     graph: Graph
     name_prefix: str
     extra_data: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    fetched: Mapping[tuple[str, str], tuple[InputFile, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +220,7 @@ class PromptResult:
     Attributes:
         stats: Times in integer milliseconds, in the contract's form.
         echo: The fields of the request that replies repeat.
+        urls: Where the outputs were uploaded to, in their order; None where they were not.
     """
 
     id: str
@@ -225,6 +229,7 @@ class PromptResult:
     texts: tuple[NodeText, ...]
     stats: Mapping[str, Any]
     echo: Mapping[str, Any]
+    urls: tuple[str, ...] | None = None
 
 
 class Workspace(Protocol):
@@ -242,7 +247,24 @@ class Observer(Protocol):
 
     def image(self, captured: CapturedImage) -> None: ...
 
+    def file(self, file: NodeFile) -> None:
+        """Hear of a file as soon as its node is done; it is not in the execution's files then."""
+
     def started(self) -> None: ...
+
+    def wants(self, event: str) -> bool:
+        """Say whether anybody wants events of this name now; asked for each, so it must be cheap.
+
+        Asked for ``preview`` before the run, it says whether ComfyUI shall make any.
+        """
+
+    def event(self, name: str, data: Mapping[str, Any]) -> None:
+        """Hear of an event in ComfyUI's terms, with the node ids of the caller's graph.
+
+        Those are execution_start, execution_cached, executing, executed, progress, progress_state,
+        execution_success, execution_error and execution_interrupted, with ``prompt_id`` being the
+        caller's id; and ``preview``, with ``node``, ``media_type`` and ``image`` (bytes).
+        """
 
 
 class Engine(Protocol):
@@ -264,11 +286,12 @@ class Engine(Protocol):
     def file_inputs(self, class_type: str) -> Mapping[str, FileInput]:
         """Return the inputs of a class that name files, by input name; empty if it has none."""
 
-    def has_file(self, value: str) -> bool:
-        """Say whether a media input's text names a file, or folder, in ComfyUI's own folders.
+    def find_file(self, value: str) -> Path | None:
+        """Return the file, or folder, in ComfyUI's own folders that a media input's text names.
 
         That is a plain name or a path inside the input folder, one with ``[output]`` or the like
-        behind it, or an absolute path inside the input, output or temp folder.
+        behind it, or an absolute path inside the input, output or temp folder. None if there is
+        no such file, whatever the text.
         """
 
     async def add_input(

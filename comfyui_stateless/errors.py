@@ -4,7 +4,6 @@ StatelessError                  500 internal_error
   RequestError                  400 invalid_request
     InvalidPrompt               400 invalid_prompt       details.node_errors is ComfyUI's own
     NoOutput                    400 no_output
-    NotSupported                400 not_supported
     InvalidInput                400 invalid_input        an input or a model cannot be had
     TooLarge                    413 body_too_large
     KeyReused                   422 idempotency_key_reused
@@ -40,7 +39,7 @@ StatelessError                  500 internal_error
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 
 class StatelessError(Exception):
@@ -53,8 +52,8 @@ class StatelessError(Exception):
         headers: Extra response headers, such as ``Retry-After``.
     """
 
-    status: ClassVar[int] = 500
-    code: ClassVar[str] = "internal_error"
+    status: int = 500
+    code: str = "internal_error"
 
     def __init__(
         self,
@@ -98,12 +97,6 @@ class NoOutput(RequestError):
     code = "no_output"
 
 
-class NotSupported(RequestError):
-    """The request asks for a part of the contract that this version does not serve."""
-
-    code = "not_supported"
-
-
 class InvalidInput(RequestError):
     """An input or a model that the graph names cannot be had, or is not what it has to be."""
 
@@ -132,7 +125,7 @@ class Unauthorized(StatelessError):
 
 
 class NotFound(StatelessError):
-    """There is no such route."""
+    """There is no such route, or no such job."""
 
     status = 404
     code = "not_found"

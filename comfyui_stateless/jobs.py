@@ -12,18 +12,26 @@ import itertools
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
-from .engine import PromptResult
+from .engine import PreparedPrompt, PromptResult
 from .errors import ExecutionInterrupted, ExecutionTimeout, QueueFull, StatelessError
 from .naming import header_id
+from .progress import Progress
 from .requests import PromptRequest
+from .timeline import Timeline
 from .timing import Stopwatch
 
 log = logging.getLogger("comfyui_stateless.jobs")
+
+IDLE_POLL_S = 0.02
+
+MAX_RECENT = 2000
+"""Ended jobs that are known at most."""
 
 PLACES = 2
 """Prompts that are in ComfyUI's queue at once; more do not raise throughput."""
@@ -51,21 +59,50 @@ class Job:
     Attributes:
         run_id: An id of its own, a UUID; the caller's ``id`` need not be unique.
         watch: Measures its stages.
+        timeline: What happens to it, for whoever listens.
+        progress: How far its run is.
+        error: What it failed with, as replies have it, once it has.
+        result: What came out, without the outputs themselves, once it has succeeded.
     """
 
-    def __init__(self, request: PromptRequest) -> None:
-        self.run_id = str(uuid.uuid4())
+    def __init__(self, request: PromptRequest, run_id: str | None = None) -> None:
+        self.run_id = run_id or str(uuid.uuid4())
         self.id = request.id
         self.priority = request.priority
         self.timeout_s = request.timeout_s
         self.state = JobState.PREPARING
         self.watch = Stopwatch()
+        self.timeline = Timeline()
+        self.progress = Progress(len(request.prompt))
+        self.error: dict[str, Any] | None = None
+        self.result: PromptResult | None = None
+        self.ended_at: float | None = None
         self._queued_at = 0.0
+        self._preview_watchers = 0
         self._task: asyncio.Task[Any] | None = None
         self._stopped: StatelessError | None = None
 
     def __str__(self) -> str:
         return f"{header_id(self.id)} (run {self.run_id})"
+
+    @contextmanager
+    def watched(self, *, previews: bool) -> Iterator[None]:
+        """Note that somebody watches inside the block, and whether they want previews."""
+        self._preview_watchers += previews
+        try:
+            yield
+        finally:
+            self._preview_watchers -= previews
+
+    @property
+    def wants_previews(self) -> bool:
+        """Whether anybody who watches wants previews."""
+        return self._preview_watchers > 0
+
+    def preparing(self, progress: Mapping[str, Any]) -> None:
+        """Note how far a fetch for the job is."""
+        which = (progress["location"], progress["url"])
+        self.timeline.tell("preparing", progress, instead_of=which)
 
     def queued(self) -> None:
         """Note that the job begins to wait for its turn."""
@@ -76,6 +113,22 @@ class Job:
         """Note that ComfyUI runs the job now; may be called on any thread."""
         self.state = JobState.RUNNING
         self.watch.add("queue_time", time.perf_counter() - self._queued_at)
+        self.timeline.tell("started", {})
+
+    def ended(self, outcome: PromptResult | StatelessError) -> None:
+        """Note how the job ended."""
+        if isinstance(outcome, StatelessError):
+            is_interruption = isinstance(outcome, ExecutionInterrupted)
+            self.state = JobState.INTERRUPTED if is_interruption else JobState.FAILED
+            self.error = outcome.body()
+            self.timeline.tell("failed", self.error)
+        else:
+            self.state = JobState.SUCCEEDED
+            self.result = _without_bodies(outcome)
+            self.timeline.tell("succeeded", {})
+        self.progress.leave()
+        self.ended_at = time.monotonic()
+        self.timeline.close()
 
     def stop(self, error: StatelessError) -> None:
         """End the job with ``error``, wherever it is; an ended job stays as it is."""
@@ -118,6 +171,35 @@ class Job:
         )
 
 
+class Record(Protocol):
+    """What writes down, where a promise was given, how far a job is."""
+
+    async def accepted(self, prepared: PreparedPrompt) -> None:
+        """Note that the request is known to be good."""
+
+    async def begun(self) -> None:
+        """Note that the job is about to be run."""
+
+    async def ended(self, outcome: PromptResult | StatelessError) -> None:
+        """Note how the job ended, and what is due because of that."""
+
+
+class Unrecorded:
+    """For jobs whose caller waits: if the process dies, the caller knows."""
+
+    async def accepted(self, prepared: PreparedPrompt) -> None:
+        pass
+
+    async def begun(self) -> None:
+        pass
+
+    async def ended(self, outcome: PromptResult | StatelessError) -> None:
+        pass
+
+
+UNRECORDED = Unrecorded()
+
+
 class Turn:
     """One of the places in ComfyUI's queue, held until it is released."""
 
@@ -131,6 +213,10 @@ class Turn:
             release()
 
 
+async def _nothing() -> None:
+    pass
+
+
 class Jobs:
     """The jobs of this process.
 
@@ -138,6 +224,7 @@ class Jobs:
         comfyui_depth: Gives how many prompts ComfyUI's own queue holds, ours included.
         max_depth: MAX_QUEUE_DEPTH.
         reject_when_full: Whether a full queue refuses new jobs.
+        result_ttl_s: RESULT_TTL_S: how long ended jobs are known.
     """
 
     def __init__(
@@ -146,11 +233,15 @@ class Jobs:
         *,
         max_depth: int = 0,
         reject_when_full: bool = False,
+        result_ttl_s: float = 0,
     ) -> None:
         self._comfyui_depth = comfyui_depth
         self._max_depth = max_depth
         self._reject_when_full = reject_when_full
+        self._result_ttl_s = result_ttl_s
         self._live: dict[str, Job] = {}
+        self._recent: dict[str, Job] = {}
+        self._places: dict[str, tuple[int, int]] = {}
         self._before_comfyui: set[str] = set()
         self._free = PLACES
         self._waiting: list[tuple[int, int, asyncio.Future[Turn]]] = []
@@ -161,18 +252,22 @@ class Jobs:
         return len(self._before_comfyui) + self._comfyui_depth()
 
     @contextmanager
-    def open(self, request: PromptRequest) -> Iterator[Job]:
+    def open(self, request: PromptRequest, run_id: str | None = None) -> Iterator[Job]:
         """Begin the life of a job; leaving the block ends it.
+
+        Args:
+            run_id: Of a job that was accepted before; it is let in however full the queue is.
 
         Raises:
             QueueFull: The queue is at MAX_QUEUE_DEPTH and REJECT_WHEN_FULL is on.
         """
-        if self._reject_when_full and self._max_depth and self.depth() >= self._max_depth:
+        limit = self._max_depth if self._reject_when_full and run_id is None else 0
+        if limit and self.depth() >= limit:
             raise QueueFull(
                 f"The queue is full: {self._max_depth} prompts wait or run already.",
                 headers={"Retry-After": "5"},
             )
-        job = Job(request)
+        job = Job(request, run_id)
         self._live[job.run_id] = job
         self._before_comfyui.add(job.run_id)
         try:
@@ -180,21 +275,66 @@ class Jobs:
         finally:
             self._before_comfyui.discard(job.run_id)
             del self._live[job.run_id]
+            job.timeline.close()
 
-    async def turn(self, job: Job) -> Turn:
-        """Wait for a place in ComfyUI's queue: higher priority first, then first come."""
+    async def turn(self, job: Job, begun: Callable[[], Awaitable[None]] = _nothing) -> Turn:
+        """Wait for a place in ComfyUI's queue: higher priority first, then first come.
+
+        Args:
+            begun: Awaited when the place is there, before the job may use it.
+        """
         job.queued()
         future: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (-job.priority, next(self._order), future))
+        place = (-job.priority, next(self._order))
+        self._places[job.run_id] = place
+        heapq.heappush(self._waiting, (*place, future))
         self._hand_out()
+        if not future.done():
+            job.timeline.tell("queued", {"position": self.position(job)})
         try:
             turn = await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled():
                 future.result().release()
             raise
+        finally:
+            self._places.pop(job.run_id, None)
+        try:
+            await begun()
+        except BaseException:
+            turn.release()
+            raise
         self._before_comfyui.discard(job.run_id)
         return turn
+
+    async def idle(self, within_s: float) -> bool:
+        """Wait until no job lives; say whether that came within ``within_s`` seconds."""
+        deadline = time.monotonic() + within_s
+        while self._live:
+            if time.monotonic() >= deadline:
+                return False
+            await asyncio.sleep(IDLE_POLL_S)
+        return True
+
+    def stop_all(self, error: StatelessError) -> None:
+        """Stop every job that lives with ``error``."""
+        for job in list(self._live.values()):
+            job.stop(error)
+
+    def find(self, caller_id: str) -> Job | None:
+        """Return the newest job of this id: one that lives, else one that ended lately."""
+        self._forget()
+        for jobs in (self._live, self._recent):
+            found = [job for job in jobs.values() if job.id == caller_id]
+            if found:
+                return found[-1]
+        return None
+
+    def position(self, job: Job) -> int | None:
+        """Return how many jobs have their turn before this one, None if it does not wait."""
+        waiting = [entry[:2] for entry in self._waiting if not entry[2].done()]
+        own = self._places.get(job.run_id)
+        return None if own is None else sum(entry < own for entry in waiting)
 
     def interrupt(self, caller_id: str) -> bool:
         """Stop every live job of this id; say whether there was any."""
@@ -204,28 +344,45 @@ class Jobs:
             job.stop(ExecutionInterrupted("The job was interrupted."))
         return bool(live)
 
-    async def finish(self, job: Job, work: Callable[[], Awaitable[PromptResult]]) -> PromptResult:
+    async def finish(
+        self, job: Job, work: Callable[[], Awaitable[PromptResult]], record: Record = UNRECORDED
+    ) -> PromptResult:
         """Do a job's work and record how it ended, whatever stage that was.
 
         Raises:
             StatelessError: How it failed.
         """
+        outcome: PromptResult | StatelessError
         try:
-            result = await job.run(work)
-        except ExecutionInterrupted:
-            job.state = JobState.INTERRUPTED
-            log.info("Job %s was interrupted", job)
-            raise
+            outcome = await job.run(work)
         except StatelessError as error:
-            job.state = JobState.FAILED
-            log.warning("Job %s failed: %s: %s", job, error.code, ascii(error.message))
-            raise
-        except Exception as error:
-            job.state = JobState.FAILED
+            outcome = error
+        except Exception:
             log.exception("Job %s failed", job)
-            raise StatelessError("The server failed; its log says why.") from error
-        job.state = JobState.SUCCEEDED
-        return result
+            outcome = StatelessError("The server failed; its log says why.")
+        await record.ended(outcome)
+        self._end(job, outcome)
+        if isinstance(outcome, StatelessError):
+            raise outcome
+        return outcome
+
+    def _end(self, job: Job, outcome: PromptResult | StatelessError) -> None:
+        job.ended(outcome)
+        if isinstance(outcome, ExecutionInterrupted):
+            log.info("Job %s was interrupted", job)
+        elif isinstance(outcome, StatelessError):
+            log.warning("Job %s failed: %s: %s", job, outcome.code, ascii(outcome.message))
+        if self._result_ttl_s:
+            self._recent[job.run_id] = job
+            self._forget()
+
+    def _forget(self) -> None:
+        """Forget the jobs that ended too long ago, and those that are too many."""
+        oldest = time.monotonic() - self._result_ttl_s
+        for run_id, job in list(self._recent.items()):
+            if (job.ended_at or 0) > oldest and len(self._recent) <= MAX_RECENT:
+                break
+            del self._recent[run_id]
 
     def _hand_out(self) -> None:
         while self._free and self._waiting:
@@ -237,6 +394,11 @@ class Jobs:
     def _take_back(self) -> None:
         self._free += 1
         self._hand_out()
+
+
+def _without_bodies(result: PromptResult) -> PromptResult:
+    outputs = tuple(replace(output, body=b"") for output in result.outputs)
+    return replace(result, prompt={}, outputs=outputs)
 
 
 def _take_back_cancel(stopped: StatelessError | None) -> None:

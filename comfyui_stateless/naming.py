@@ -14,6 +14,9 @@ MAX_ID_BYTES = 150
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_. -]{0,149}")
 """Ids that are safe as they are, such as UUIDs: most of them."""
 
+_HOST_FIRST = re.compile(r"[^/:?#@]*(:\d{1,5})?([/?]|$)")
+"""The beginning of a URL behind its scheme, where no user and password stand there."""
+
 _RESERVED = frozenset('/\\:*?"<>|')
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
 
@@ -55,10 +58,14 @@ def redacted(url: str) -> str:
 
     ``…`` stands where a query was left out. For messages, logs and replies.
     """
-    place, query, _ = url.partition("#")[0].partition("?")
-    scheme, separator, rest = place.partition("://")
+    scheme, separator, rest = url.partition("://")
+    before, at, behind = rest.rpartition("@")
+    # A raw slash or question mark in a password would end the authority too early.
+    if at and not _HOST_FIRST.match(before):
+        rest = behind
+    place, query, _ = (rest if separator else url).partition("#")[0].partition("?")
     if separator:
-        authority, slash, path = rest.partition("/")
+        authority, slash, path = place.partition("/")
         place = f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
     return f"{place}?…" if query else place
 

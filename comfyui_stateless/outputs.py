@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 from .engine import CapturedImage, Execution, NodeFile, OutputFile, Workspace
+from .errors import StatelessError
 from .images import ConvertOutput, Frame, convert_file, encode
 from .media import image_size, kind, media_type
 from .naming import unique_name
@@ -77,10 +79,31 @@ class _Encoded:
     temp: bool
 
 
-class Collector:
-    """Collects the outputs of one job: images as they are made, files when the run is over.
+class Listener(Protocol):
+    """What wants to hear of a job's run."""
 
-    It observes the run; ``collect`` gives what came out.
+    @property
+    def wants_outputs(self) -> bool:
+        """Whether outputs are wanted as soon as they are there, not only at the end."""
+
+    def started(self) -> None:
+        """Note that the run has left ComfyUI's queue; on any thread."""
+
+    def wants(self, event: str) -> bool:
+        """Say whether events of this name are wanted now; on any thread."""
+
+    def event(self, name: str, data: Mapping[str, Any]) -> None:
+        """Note an event of the run, in ComfyUI's own terms; on any thread."""
+
+    def output(self, output: OutputFile) -> None:
+        """Note an output that will be in the result; on the loop's thread."""
+
+
+class Collector:
+    """Collects the outputs of one job: images and files as they are made, the rest at the end.
+
+    It observes the run; ``collect`` gives what came out. Outputs are named in the order in which
+    they come. Make it on the loop's thread.
     """
 
     def __init__(
@@ -88,21 +111,28 @@ class Collector:
         encoders: Encoders,
         convert: ConvertOutput | None,
         workspace: Workspace,
-        on_start: Callable[[], None],
+        listener: Listener,
     ) -> None:
         self._encoders = encoders
         self._convert = convert
-        self._on_start = on_start
+        self._listener = listener
         self._closed = False
         self._taken: list[Future[_Encoded] | CapturedImage] = []
+        self._named: list[_Encoded] = []
+        self._names: set[str] = set()
         self._small = 0
         self._store = _Store(workspace)
+        self._loop = asyncio.get_running_loop()
+        self._naming = asyncio.Lock()
+        self._early: asyncio.Task[None] | None = None
 
     def __enter__(self) -> Collector:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._closed = True
+        if self._early is not None:
+            self._early.cancel()
         for taken in self._taken:
             if isinstance(taken, Future):
                 taken.cancel()  # of a job that failed or was stopped: nobody wants the rest
@@ -117,10 +147,26 @@ class Collector:
             self._taken.append(captured)
         else:
             self._taken.append(self._encoders.submit(size, partial(self._encode, captured)))
+        self._come()
+
+    def file(self, file: NodeFile) -> None:
+        """Take a file that will not change any more; called by the thread that runs nodes."""
+        if not self._closed:
+            self._taken.append(self._encoders.submit(0, partial(self._read, file)))
+            self._come()
 
     def started(self) -> None:
         """Note that the run has left ComfyUI's queue; called by the thread that runs nodes."""
-        self._on_start()
+        self._listener.started()
+
+    def wants(self, event: str) -> bool:
+        """Say whether events of this name are wanted now; called on any thread."""
+        return not self._closed and self._listener.wants(event)
+
+    def event(self, name: str, data: Mapping[str, Any]) -> None:
+        """Pass an event of the run on; called on any thread."""
+        if not self._closed:
+            self._listener.event(name, data)
 
     async def collect(self, execution: Execution) -> tuple[OutputFile, ...]:
         """Return the outputs in the order of the graph's nodes.
@@ -132,12 +178,42 @@ class Collector:
         """
         for file in execution.files:
             self._taken.append(self._encoders.submit(0, partial(self._read, file)))
-        found = [await self._encoded(taken) for taken in self._taken]
-        if any(not encoded.temp for encoded in found):
-            found = [encoded for encoded in found if not encoded.temp]
+        await self._name()
+        found = [encoded for encoded in self._named if not encoded.temp]
+        if not found:
+            found = self._named
+            for encoded in found:
+                self._listener.output(encoded.output)
         order = {node_id: index for index, node_id in enumerate(execution.prompt)}
-        found.sort(key=lambda encoded: order.get(encoded.output.node_id, len(order)))
-        return _uniquely_named(encoded.output for encoded in found)
+        outputs = [encoded.output for encoded in found]
+        return tuple(sorted(outputs, key=lambda output: order.get(output.node_id, len(order))))
+
+    def _come(self) -> None:
+        """See that what has come is named, and told of, before the end if anybody wants that."""
+        if self._listener.wants_outputs:
+            self._loop.call_soon_threadsafe(self._name_early)
+
+    def _name_early(self) -> None:
+        if not self._closed and (self._early is None or self._early.done()):
+            self._early = asyncio.ensure_future(self._name_quietly())
+
+    async def _name_quietly(self) -> None:
+        with suppress(StatelessError):  # ``collect`` raises it
+            await self._name()
+
+    async def _name(self) -> None:
+        async with self._naming:
+            while len(self._named) < len(self._taken):
+                encoded = await self._encoded(self._taken[len(self._named)])
+                encoded = replace(encoded, output=self._with_own_name(encoded.output))
+                self._named.append(encoded)
+                if not encoded.temp:
+                    self._listener.output(encoded.output)
+
+    def _with_own_name(self, output: OutputFile) -> OutputFile:
+        name = unique_name(output.filename, self._names)
+        self._names.add(name)
+        return output if name == output.filename else replace(output, filename=name)
 
     async def _encoded(self, taken: Future[_Encoded] | CapturedImage) -> _Encoded:
         if isinstance(taken, CapturedImage):
@@ -180,6 +256,20 @@ class Collector:
             height=size[1] if size else None,
         )
         return _Encoded(output, file.temp)
+
+
+def described(output: OutputFile) -> dict[str, Any]:
+    """Return what replies say of an output beside its bytes."""
+    said: dict[str, Any] = {
+        "node_id": output.node_id,
+        "filename": output.filename,
+        "type": output.kind,
+        "media_type": output.media_type,
+        "size_bytes": output.size,
+    }
+    if output.width is not None and output.height is not None:
+        said |= {"width": output.width, "height": output.height}
+    return said
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,13 +320,3 @@ def _renamed(filename: str, convert: ConvertOutput | None) -> str:
     if convert is None:
         return filename
     return str(PurePosixPath(filename).with_suffix(f".{convert.extension}"))
-
-
-def _uniquely_named(outputs: Iterable[OutputFile]) -> tuple[OutputFile, ...]:
-    taken: set[str] = set()
-    named = []
-    for output in outputs:
-        name = unique_name(output.filename, taken)
-        taken.add(name)
-        named.append(output if name == output.filename else replace(output, filename=name))
-    return tuple(named)

@@ -9,19 +9,33 @@ from functools import partial
 from aiohttp import web
 
 from .api.app import create_app, unavailable_app
-from .config import Settings, without_effect
+from .background import Background
+from .cache import Cache
+from .config import Settings, on_saladcloud, system_metadata, without_effect
+from .downloads import Downloads
+from .draining import Drain
 from .errors import ConfigError
 from .host.engine import ComfyEngine
 from .host.mount import cors_headers, mount, prompt_server
+from .inputs import Fetcher
 from .jobs import Jobs
+from .journal import Journal, Limits
 from .outputs import Encoders
 from .pipeline import Services
 from .readiness import Readiness
+from .repositories import Repositories
+from .saladcloud import keep_deletion_cost
+from .storage.backends import open_backends
+from .storage.connections import Client
+from .storage.policy import Policy
+from .system_events import SystemEvents
+from .uploads import Uploads
 from .warmup import get_ready
+from .webhooks import Options, Signer, SystemWebhook, Webhooks, check_secret
 
 log = logging.getLogger("comfyui_stateless")
 
-READY_TASK = web.AppKey("ready_task", list[asyncio.Task[None]])
+TASKS = web.AppKey("stateless_tasks", list[asyncio.Task[None]])
 
 _LEVELS = {
     "trace": logging.DEBUG,
@@ -50,25 +64,107 @@ def load() -> None:
     log.setLevel(_LEVELS[settings.log_level])
     for line in without_effect():
         log.warning("Environment: %s", line)
-    engine = ComfyEngine(prompt_server())
-    services = Services(
+    try:
+        app = _application(settings)
+    except ConfigError as error:
+        log.error("%s", error.message)
+        app = unavailable_app(error, headers=cors_headers())
+    mount(app)
+
+
+def _application(settings: Settings) -> web.Application:
+    """Return the API on this process's ComfyUI, with our hooks in place.
+
+    Raises:
+        ConfigError: Settings do not fit together.
+    """
+    engine = ComfyEngine(prompt_server(), settings.cache_dir)
+    events = SystemEvents() if settings.system_webhook_url else None
+    services = _services(settings, engine, events)
+    background = _background(settings, services)
+    if events is not None:
+        events.emit = background.emit
+        engine.on_status = events.status
+    app = create_app(services, background, headers=cors_headers())
+    app[TASKS] = []
+    app.on_startup.append(partial(_start, services, background))
+    engine.install()
+    return app
+
+
+def _services(settings: Settings, engine: ComfyEngine, events: SystemEvents | None) -> Services:
+    access = settings.http
+    policy = Policy(access)
+    backends = open_backends(settings)
+    cache = Cache(
+        settings.cache_dir,
+        backends.for_url,
+        limit_bytes=settings.cache_bytes,
+        on_downloaded=events.downloaded if events else None,
+        on_deleted=events.deleted if events else None,
+    )
+    repositories = Repositories(
+        settings.cache_dir / "repositories", Client(policy, access.proxies), access.proxies
+    )
+    return Services(
         settings=settings,
         readiness=Readiness(),
         engine=engine,
         encoders=Encoders(),
+        cache=cache,
+        repositories=repositories,
+        fetcher=Fetcher(cache, repositories, engine),
+        downloads=Downloads(cache, engine),
+        uploads=Uploads(backends, policy=policy, on_uploaded=events.uploaded if events else None),
         jobs=Jobs(
             engine.queue_depth,
             max_depth=settings.max_queue_depth,
             reject_when_full=settings.reject_when_full,
+            result_ttl_s=settings.result_ttl_s,
         ),
+        system=events.of_run if events else None,
     )
-    app = create_app(services, headers=cors_headers())
-    app[READY_TASK] = []
-    app.on_startup.append(partial(_get_ready, services))
-    engine.install()
-    mount(app)
 
 
-async def _get_ready(services: Services, app: web.Application) -> None:
+def _background(settings: Settings, services: Services) -> Background:
+    options = Options(
+        signer=_signer(settings),
+        retries=settings.prompt_webhook_retries,
+        system=_system_webhook(settings),
+        proxies=settings.http.proxies,
+    )
+    limits = Limits(result_ttl_s=settings.result_ttl_s, result_max_bytes=settings.result_max_bytes)
+    return Background(
+        services,
+        lambda: Journal.open(settings.state_dir, limits),
+        lambda journal: Webhooks(journal, Policy(settings.http), options),
+    )
+
+
+def _signer(settings: Settings) -> Signer:
+    if settings.webhook_secret is None:
+        return Signer()
+    try:
+        return Signer(check_secret(settings.webhook_secret.get_secret_value()))
+    except ValueError as error:
+        raise ConfigError(
+            f"Wrong environment variables: WEBHOOK_SECRET {error}.",
+            details={"variables": {"WEBHOOK_SECRET": str(error)}},
+        ) from None
+
+
+def _system_webhook(settings: Settings) -> SystemWebhook | None:
+    if settings.system_webhook_url is None:
+        return None
+    url = settings.system_webhook_url.get_secret_value()
+    return SystemWebhook(url, settings.system_events, system_metadata())
+
+
+async def _start(services: Services, background: Background, app: web.Application) -> None:
     # Beside the server, not before it: the probes answer while the warm-up runs.
-    app[READY_TASK].append(asyncio.create_task(get_ready(services)))
+    tasks = app[TASKS]
+    tasks.append(asyncio.create_task(get_ready(services, background)))
+    Drain(services, background).install()
+    if on_saladcloud():
+        url = services.settings.salad_metadata_url
+        tasks.append(asyncio.create_task(keep_deletion_cost(url, services.jobs.depth)))

@@ -7,29 +7,38 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import uuid
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from .errors import InvalidPrompt, NotSupported, RequestError
+from .errors import InvalidPrompt, RequestError
 from .images import ConvertOutput
+from .naming import redacted
+from .storage.auth import Auth, Credential
+from .storage.azure import AzureTarget
+from .storage.backends import Target
+from .storage.http import HttpTarget
+from .storage.huggingface import HfTarget
+from .storage.s3 import S3Target
 
 log = logging.getLogger("comfyui_stateless.requests")
 
-NOT_SERVED_YET = (
-    "azure_blob_upload",
-    "credentials",
-    "hf_upload",
-    "http_upload",
-    "s3",
-    "webhook",
-    "webhook_v2",
-)
-"""Fields of the contract that change what happens to outputs or inputs, and are not built yet.
+UPLOADS = ("azure_blob_upload", "hf_upload", "http_upload", "s3")
+"""The fields that say where outputs go; a request has one of them at the most."""
 
-They are refused, not ignored: a caller who sends one must not believe that it was honoured."""
+SECRET_EXTRA_DATA = re.compile(r"key|token|secret|passw|credential|auth", re.IGNORECASE)
+"""Names in ``extra_data`` whose values are secret: ComfyUI's own, and those that packs use."""
 
 EXAMPLE_GRAPH: dict[str, Any] = {
     "1": {
@@ -48,10 +57,14 @@ MAX_DEPTH = 100
 ends its worker thread."""
 
 
+ECHOED = {"convert_output", "timeout_s", "priority", "webhook", "webhook_v2", *UPLOADS}
+"""The fields of a prompt request that replies repeat."""
+
+
 class WireModel(BaseModel):
     """A request body: frozen, strict about types, silent about unknown fields."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", hide_input_in_errors=True)
 
 
 class PromptRequest(WireModel):
@@ -96,6 +109,33 @@ class PromptRequest(WireModel):
     priority: StrictInt = Field(
         default=0, description="Higher runs earlier; equal priorities keep their order."
     )
+    credentials: Annotated[tuple[Credential, ...], Field(strict=False)] | None = Field(
+        default=None,
+        description="For the URLs in the graph: the first pattern that fits a URL wins. "
+        "Never echoed, logged or stored.",
+    )
+    webhook_v2: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Gets one message, `prompt.complete` or `prompt.failed`, signed where the "
+        "operator has set a secret. The answer is 202.",
+    )
+    webhook: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Gets one message for each output. Ignored beside `webhook_v2`.",
+        json_schema_extra={"deprecated": True},
+    )
+    s3: S3Target | None = Field(default=None, description="Upload the outputs to a bucket.")
+    azure_blob_upload: AzureTarget | None = Field(
+        default=None, description="Upload the outputs to a container of the operator's account."
+    )
+    hf_upload: HfTarget | None = Field(
+        default=None, description="Commit the outputs to a repository of the Hub."
+    )
+    http_upload: HttpTarget | None = Field(
+        default=None, description="PUT the outputs to URLs below a prefix."
+    )
     extra_data: dict[str, Any] | None = Field(
         default=None,
         description="Handed to ComfyUI: `extra_pnginfo` (for the files' metadata), "
@@ -109,11 +149,41 @@ class PromptRequest(WireModel):
             raise ValueError("extra_pnginfo must be an object")
         return value
 
+    @model_validator(mode="after")
+    def _has_one_upload(self) -> PromptRequest:
+        if len(named := [name for name in UPLOADS if getattr(self, name) is not None]) > 1:
+            raise ValueError(f"only one of {', '.join(named)} can be served at once")
+        return self
+
+    @property
+    def target(self) -> Target | AzureTarget | None:
+        """Where the outputs are uploaded to, None for nowhere."""
+        return self.s3 or self.azure_blob_upload or self.hf_upload or self.http_upload
+
+    @property
+    def receiver(self) -> str | None:
+        """The webhook that hears of the end, None for none."""
+        return self.webhook_v2 or self.webhook
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the answer is 202, and the outputs go elsewhere."""
+        return self.receiver is not None or (self.target is not None and self.target.is_async)
+
+    @property
+    def secret_extra_data(self) -> frozenset[str]:
+        """The names of what is secret in ``extra_data``."""
+        return frozenset(name for name in self.extra_data or {} if SECRET_EXTRA_DATA.search(name))
+
     def echo(self) -> dict[str, Any]:
         """Return the fields that replies repeat: what the caller sent, without secrets."""
-        return self.model_dump(
-            mode="json", exclude_unset=True, exclude={"id", "prompt", "extra_data"}
-        )
+        said = self.model_dump(mode="json", exclude_unset=True, by_alias=True, include=ECHOED)
+        for name in ("webhook", "webhook_v2"):
+            if said.get(name):
+                said[name] = redacted(said[name])
+        if said.get("http_upload"):
+            said["http_upload"]["url_prefix"] = redacted(said["http_upload"]["url_prefix"])
+        return said
 
 
 class InterruptRequest(WireModel):
@@ -124,6 +194,41 @@ class InterruptRequest(WireModel):
     )
 
     id: str = Field(min_length=1, max_length=255, description="The id of the prompt to stop.")
+
+
+class DownloadRequest(WireModel):
+    """The body of `POST /download`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "url": "https://example.com/models/style.safetensors",
+                    "model_type": "loras",
+                    "wait": True,
+                }
+            ]
+        }
+    )
+
+    url: str = Field(
+        min_length=1, description="Where the model is: http(s), s3 or another storage."
+    )
+    model_type: str = Field(min_length=1, description="The model folder, such as `loras`.")
+    filename: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Its path inside the folder. The last part of the URL's path when left out.",
+    )
+    wait: bool = Field(
+        default=False, description="Answer 200 when the model is there, not 202 at once."
+    )
+    auth: Auth | None = Field(default=None, description="Credentials for the URL.")
+    sha256: str | None = Field(
+        default=None,
+        pattern=r"^[0-9a-fA-F]{64}$",
+        description="What the file's content has to hash to, in hex.",
+    )
 
 
 Model = TypeVar("Model", bound=WireModel)
@@ -156,7 +261,6 @@ def parse_prompt(body: bytes) -> PromptRequest:
         RequestError: Says which field is wrong and why.
     """
     fields = parse_json(body)
-    refuse_fields_not_served(fields)
     request = validate(PromptRequest, fields)
     check_graph(request.prompt)
     if unknown := sorted(set(fields) - set(PromptRequest.model_fields)):
@@ -173,15 +277,13 @@ def parse_interrupt(body: bytes) -> InterruptRequest:
     return validate(InterruptRequest, parse_json(body))
 
 
-def refuse_fields_not_served(fields: Mapping[str, Any]) -> None:
-    """Refuse the fields that this version would have to ignore.
+def parse_download(body: bytes) -> DownloadRequest:
+    """Turn the body of `POST /download` into its model.
 
     Raises:
-        NotSupported: Names the first of them.
+        RequestError: Says which field is wrong and why.
     """
-    for name in NOT_SERVED_YET:
-        if fields.get(name) is not None:
-            raise NotSupported(f"This version does not serve {name} yet.", location=name)
+    return validate(DownloadRequest, parse_json(body))
 
 
 def validate(model: type[Model], fields: Mapping[str, Any]) -> Model:

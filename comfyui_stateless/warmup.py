@@ -5,24 +5,32 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from pathlib import Path
 
-from .errors import StatelessError
+from .background import Background
+from .config import Settings
+from .errors import StatelessError, StorageError, WrongContent
 from .pipeline import Services, run
 from .readiness import Phase
 from .requests import PromptRequest, check_graph, parse_json, validate
+from .storage.backends import open_backends
+from .storage.base import Backend, Cancel
 
 log = logging.getLogger("comfyui_stateless.warmup")
 
+BUFFER_BYTES = 64 * 1024
 
-async def get_ready(services: Services) -> None:
+
+async def get_ready(services: Services, background: Background) -> None:
     """Bring the server from its start to ready; a failure is recorded as the reason it is not."""
     readiness = services.readiness
     try:
         await services.engine.start()
-        if path := services.settings.warmup_prompt_file:
+        await services.cache.start()
+        await services.repositories.start()
+        await background.open()
+        if services.settings.has_warmup:
             readiness.enter(Phase.WARMING)
-            await warm_up(services, path)
+            await warm_up(services)
     except StatelessError as error:
         log.error("The server cannot get ready: %s", error.message)
         readiness.fail(error.message)
@@ -33,22 +41,59 @@ async def get_ready(services: Services) -> None:
         _settle_garbage()
         readiness.enter(Phase.READY)
         log.info("The stateless API is ready")
+        await _resume(background)
 
 
-async def warm_up(services: Services, path: Path) -> None:
-    """Run the graph in a file and drop what comes out.
+async def _resume(background: Background) -> None:
+    try:
+        await background.resume()
+    except StatelessError as error:
+        log.error("What the last process left cannot be taken up: %s", error.message)
+
+
+async def warm_up(services: Services) -> None:
+    """Run the graph that the settings name and drop what comes out.
 
     Raises:
-        StatelessError: The file holds no graph, or the graph failed.
+        StatelessError: There is no graph, or it failed.
     """
-    request = read_prompt(await asyncio.to_thread(path.read_bytes))
+    request = await asyncio.to_thread(_warmup_request, services.settings)
     with services.jobs.open(request) as job:
         async with services.engine.workspace(job.run_id) as workspace:
             await services.jobs.finish(job, lambda: run(request, services, job, workspace))
 
 
-def read_prompt(content: bytes) -> PromptRequest:
-    """Return the request for a warm-up file: a graph in the API format.
+def _warmup_request(settings: Settings) -> PromptRequest:
+    if settings.warmup_prompt_file:
+        return read_prompt(settings.warmup_prompt_file.read_bytes(), "WARMUP_PROMPT_FILE")
+    assert settings.warmup_prompt_url is not None
+    url = settings.warmup_prompt_url.get_secret_value()
+    backends = open_backends(settings, trusting=True)
+    try:
+        content = _read(backends.for_url(url), url, settings.max_body_bytes)
+    except StorageError as error:
+        raise StatelessError(f"WARMUP_PROMPT_URL cannot be read: {error.message}") from error
+    finally:
+        backends.close()
+    return read_prompt(content, "WARMUP_PROMPT_URL")
+
+
+def _read(backend: Backend, url: str, limit: int) -> bytes:
+    """Return the whole object at ``url``, at most ``limit`` bytes."""
+    content, buffer = bytearray(), memoryview(bytearray(BUFFER_BYTES))
+    with backend.open(url, None, None, Cancel()) as download:
+        while count := download.readinto(buffer):
+            content += buffer[:count]
+            if len(content) > limit:
+                raise WrongContent(f"it has more than the {limit} bytes of MAX_BODY_SIZE_MB.")
+    return bytes(content)
+
+
+def read_prompt(content: bytes, variable: str) -> PromptRequest:
+    """Return the request for a warm-up: a graph in the API format.
+
+    Args:
+        variable: Where the content comes from, for the message.
 
     Raises:
         StatelessError: It is none.
@@ -58,9 +103,7 @@ def read_prompt(content: bytes) -> PromptRequest:
         check_graph(graph)
         return validate(PromptRequest, {"prompt": graph, "id": "warm-up"})
     except StatelessError as error:
-        raise StatelessError(
-            f"WARMUP_PROMPT_FILE holds no usable graph: {error.message}"
-        ) from error
+        raise StatelessError(f"{variable} holds no usable graph: {error.message}") from error
 
 
 def _settle_garbage() -> None:

@@ -78,6 +78,7 @@ class Play:
     workspace: Workspace
     files: list[NodeFile] = field(default_factory=list)
     texts: list[NodeText] = field(default_factory=list)
+    written: int = 0
 
     @property
     def output_node(self) -> str:
@@ -94,17 +95,33 @@ class Play:
 
     def file(self, filename: str, content: bytes | int, *, temp: bool = False) -> Path:
         """Write a file; a number as content is the size of a file of zeros that takes no space."""
-        path = self.workspace.folder() / f"file-{len(self.files)}"
+        path = self._write(content)
+        self.files.append(NodeFile(self.output_node, filename, temp, path))
+        return path
+
+    def early_file(self, filename: str, content: bytes | int, *, temp: bool = False) -> Path:
+        """Write a file whose node is done before the run is."""
+        path = self._write(content)
+        self.observer.file(NodeFile(self.output_node, filename, temp, path))
+        return path
+
+    def _write(self, content: bytes | int) -> Path:
+        path = self.workspace.folder() / f"file-{self.written}"
+        self.written += 1
         with path.open("wb") as stream:
             if isinstance(content, int):
                 stream.truncate(content)
             else:
                 stream.write(content)
-        self.files.append(NodeFile(self.output_node, filename, temp, path))
         return path
 
     def text(self, text: str) -> None:
         self.texts.append(NodeText(self.output_node, text))
+
+    def event(self, name: str, **data: Any) -> None:
+        """Give an event, in ComfyUI's terms, to whoever wants it."""
+        if self.observer.wants(name):
+            self.observer.event(name, {"prompt_id": self.prompt.id, **data})
 
 
 Script = Callable[[Play], Awaitable[None]]

@@ -11,12 +11,28 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "comfyui_stateless"
 
 LAYERS = [
-    ["errors", "config", "readiness", "timing", "naming"],
+    ["errors", "wire", "naming", "config", "readiness", "timing"],
     ["storage"],
-    ["media", "repositories", "cache", "images"],
+    ["media", "inline", "repositories", "cache", "images", "journal", "webhooks"],
     ["requests", "engine"],
-    ["prepare", "outputs", "delivery"],
-    ["jobs", "pipeline", "warmup"],
+    ["inputs", "prepare", "outputs", "uploads", "delivery", "bodies"],
+    [
+        "timeline",
+        "progress",
+        "jobs",
+        "report",
+        "downloads",
+        "pipeline",
+        "examine",
+        "recording",
+        "shared",
+        "idempotency",
+        "background",
+        "warmup",
+        "system_events",
+        "saladcloud",
+        "draining",
+    ],
     ["api", "host"],
     ["plugin"],
 ]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import io
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +42,37 @@ def captured(node_id: str, name: str, *, temp: bool = False, pixels: Any = PIXEL
     return CapturedImage(node_id, name, temp, pixels, lambda: (("prompt", "{}"),))
 
 
+class Heard:
+    """A listener that remembers."""
+
+    wants_outputs = False
+
+    def __init__(self) -> None:
+        self.starts = 0
+        self.outputs: list[str] = []
+        self.events: list[str] = []
+
+    def started(self) -> None:
+        self.starts += 1
+
+    def wants(self, event: str) -> bool:
+        return event != "preview"
+
+    def event(self, name: str, data: Mapping[str, Any]) -> None:
+        self.events.append(name)
+
+    def output(self, output: OutputFile) -> None:
+        self.outputs.append(output.filename)
+
+
 class Run:
     """A run whose outputs a test hands in."""
 
     def __init__(self, folder: Path, convert: Any = None) -> None:
         self.folder = folder
         self.files: list[NodeFile] = []
-        self.starts = 0
-        self.collector = Collector(ENCODERS, convert, FakeWorkspace(folder), self._started)
-
-    def _started(self) -> None:
-        self.starts += 1
+        self.heard = Heard()
+        self.collector = Collector(ENCODERS, convert, FakeWorkspace(folder), self.heard)
 
     def write(self, node_id: str, name: str, content: bytes, *, temp: bool = False) -> None:
         path = self.folder / f"{len(self.files)}"
@@ -166,7 +187,7 @@ async def test_what_is_too_much_for_memory_goes_to_the_run_s_folder(tmp_path: Pa
 async def test_the_start_of_a_run_is_passed_on(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.collector.started()
-    assert run.starts == 1
+    assert run.heard.starts == 1
 
 
 async def test_images_of_a_job_that_was_given_up_are_not_encoded(tmp_path: Path) -> None:
@@ -178,7 +199,7 @@ async def test_images_of_a_job_that_was_given_up_are_not_encoded(tmp_path: Path)
         encoded.append(1)
         return ()
 
-    with Collector(encoders, None, FakeWorkspace(tmp_path), lambda: None) as collector:
+    with Collector(encoders, None, FakeWorkspace(tmp_path), Heard()) as collector:
         collector.image(CapturedImage("9", "a.png", False, PIXELS, metadata))
     release.set()
     await asyncio.to_thread(encoders.submit(0, lambda: None).result)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,14 +13,14 @@ from comfyui_stateless import pipeline
 from comfyui_stateless.config import Settings
 from comfyui_stateless.engine import CapturedImage, PromptResult
 from comfyui_stateless.errors import ExecutionError, ExecutionInterrupted, InvalidPrompt
-from comfyui_stateless.jobs import PLACES, Jobs, JobState
-from comfyui_stateless.outputs import SMALL_BYTES, Encoders
+from comfyui_stateless.jobs import PLACES, JobState
+from comfyui_stateless.outputs import SMALL_BYTES
 from comfyui_stateless.pipeline import Services
-from comfyui_stateless.readiness import Readiness
 from comfyui_stateless.requests import PromptRequest
 from tests.fakes import FakeEngine, Play, eventually, graph
+from tests.wiring import end, services_for
 
-ENCODERS = Encoders(threads=2)
+Make = Callable[[FakeEngine], Services]
 
 
 @pytest.fixture(autouse=True)
@@ -27,8 +29,17 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name.upper(), raising=False)
 
 
-def services_of(engine: FakeEngine) -> Services:
-    return Services(Settings(), Readiness(), engine, ENCODERS, Jobs(engine.queue_depth))
+@pytest.fixture
+async def services_of(tmp_path: Path) -> AsyncIterator[Make]:
+    made: list[Services] = []
+
+    def of(engine: FakeEngine) -> Services:
+        made.append(services_for(engine, tmp_path))
+        return made[-1]
+
+    yield of
+    for services in made:
+        await end(services)
 
 
 async def run(
@@ -46,7 +57,7 @@ async def run(
                     states.append(job.state)
 
 
-async def test_a_request_becomes_a_result() -> None:
+async def test_a_request_becomes_a_result(services_of: Make) -> None:
     engine = FakeEngine()
     result = await run(services_of(engine), id="a", priority=1)
     assert result.id == "a"
@@ -55,7 +66,7 @@ async def test_a_request_becomes_a_result() -> None:
     assert result.echo == {"priority": 1}
 
 
-async def test_stats_name_every_stage_in_whole_milliseconds() -> None:
+async def test_stats_name_every_stage_in_whole_milliseconds(services_of: Make) -> None:
     async def slow(play: Play) -> None:
         await asyncio.sleep(0.03)
         play.image()
@@ -75,14 +86,14 @@ async def test_stats_name_every_stage_in_whole_milliseconds() -> None:
     assert stats["total_time"] >= stats["comfy_round_trip_time"] >= 30
 
 
-async def test_what_validation_refuses_does_not_run() -> None:
+async def test_what_validation_refuses_does_not_run(services_of: Make) -> None:
     engine = FakeEngine(invalid=InvalidPrompt("No."))
     with pytest.raises(InvalidPrompt):
         await run(services_of(engine))
     assert engine.ran == []
 
 
-async def test_a_failed_run_gives_its_place_to_the_next() -> None:
+async def test_a_failed_run_gives_its_place_to_the_next(services_of: Make) -> None:
     async def fail(play: Play) -> None:
         raise ExecutionError("No.")
 
@@ -94,7 +105,7 @@ async def test_a_failed_run_gives_its_place_to_the_next() -> None:
     assert services.jobs.depth() == 0
 
 
-async def test_the_place_is_free_while_outputs_are_still_encoded() -> None:
+async def test_the_place_is_free_while_outputs_are_still_encoded(services_of: Make) -> None:
     encoded = threading.Event()
 
     def wait_to_be_encoded() -> tuple[tuple[str, str], ...]:
@@ -114,7 +125,9 @@ async def test_the_place_is_free_while_outputs_are_still_encoded() -> None:
     assert all(len(result.outputs) == 1 for result in await asyncio.gather(*tasks))
 
 
-async def test_a_job_stopped_in_its_run_stops_the_run_and_ends_interrupted() -> None:
+async def test_a_job_stopped_in_its_run_stops_the_run_and_ends_interrupted(
+    services_of: Make,
+) -> None:
     async def hold(play: Play) -> None:
         await asyncio.Event().wait()
 

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from comfyui_stateless.errors import InvalidPrompt, NotSupported, RequestError
+from comfyui_stateless.errors import InvalidPrompt, RequestError
 from comfyui_stateless.requests import (
     EXAMPLE_GRAPH,
     MAX_DEPTH,
-    NOT_SERVED_YET,
     parse_interrupt,
     parse_json,
     parse_prompt,
@@ -67,14 +66,6 @@ def test_unknown_fields_are_ignored_with_a_warning(caplog: pytest.LogCaptureFixt
         parse_prompt(wire(zebra=1, ant={"secret": "x"}))
     assert "['ant', 'zebra']" in caplog.text
     assert "secret" not in caplog.text
-
-
-@pytest.mark.parametrize("name", NOT_SERVED_YET)
-def test_fields_that_are_not_served_yet_are_refused_by_name(name: str) -> None:
-    with pytest.raises(NotSupported, match=name) as caught:
-        parse_prompt(wire(**{name: {}}))
-    assert caught.value.location == name
-    parse_prompt(wire(**{name: None}))
 
 
 def test_null_counts_as_left_out_for_optional_objects() -> None:

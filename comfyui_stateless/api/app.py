@@ -7,17 +7,23 @@ from collections.abc import Mapping, Sequence
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from ..background import Background
 from ..errors import StatelessError
 from ..pipeline import Services
-from . import docs, handlers
+from . import docs, handlers, prompts, status
 from .disconnects import Disconnects
 from .document import Document
 from .middleware import answer_errors, note_begun, require_key
-from .state import DISCONNECTS, DOCUMENT, SERVICES
+from .state import BACKGROUND, DISCONNECTS, DOCUMENT, SERVICES
 
 ROUTES = (
-    web.post("/prompt", handlers.prompt, name="prompt"),
+    web.post("/prompt", prompts.prompt, name="prompt"),
+    web.get("/prompt/{id}", status.status, name="status"),
+    web.get("/prompt/{id}/events", status.events, name="events"),
     web.post("/interrupt", handlers.interrupt, name="interrupt"),
+    web.post("/validate", handlers.validate, name="validate"),
+    web.post("/download", handlers.download, name="download"),
+    web.get("/download", handlers.downloads, name="downloads"),
     web.get("/models", handlers.models, name="models"),
     web.get("/health", handlers.health, name="health"),
     web.get("/ready", handlers.ready, name="ready"),
@@ -33,8 +39,10 @@ PROBES = frozenset({"health", "ready"})
 NO_HEADERS: Mapping[str, str] = {}
 
 
-def create_app(services: Services, *, headers: Mapping[str, str] = NO_HEADERS) -> web.Application:
-    """Return the API on ``services``.
+def create_app(
+    services: Services, background: Background, *, headers: Mapping[str, str] = NO_HEADERS
+) -> web.Application:
+    """Return the API on ``services``, with ``background`` for what outlives its request.
 
     Args:
         headers: What every response carries beside its own headers.
@@ -43,6 +51,7 @@ def create_app(services: Services, *, headers: Mapping[str, str] = NO_HEADERS) -
     checks = [require_key(keys, PROBES)] if keys else []
     app = _application(checks, headers)
     app[SERVICES] = services
+    app[BACKGROUND] = background
     app[DISCONNECTS] = Disconnects(enabled=services.settings.cancel_on_disconnect)
     app[DOCUMENT] = Document(needs_key=bool(keys))
     app.add_routes(ROUTES)

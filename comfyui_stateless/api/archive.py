@@ -15,9 +15,9 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ..bodies import CHUNK_BYTES, Body, Part, Raw, Text
 from ..engine import OutputFile
 from ..naming import safe_id, unique_name
-from .streams import CHUNK_BYTES, Body, Part, Raw, Text
 
 DOCUMENT_NAME = "response.json"
 

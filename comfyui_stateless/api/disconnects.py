@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from aiohttp import web
 
-from ..errors import ExecutionInterrupted
-from ..jobs import Job
+from ..errors import ExecutionInterrupted, StatelessError
 
 INTERVAL_S = 0.1
+
+
+class Stoppable(Protocol):
+    """A job, or one caller's wait for it."""
+
+    def stop(self, error: StatelessError) -> None: ...
 
 
 class Disconnects:
@@ -23,11 +29,11 @@ class Disconnects:
 
     def __init__(self, *, enabled: bool) -> None:
         self._enabled = enabled
-        self._watched: dict[Job, web.Request] = {}
+        self._watched: dict[Stoppable, web.Request] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     @contextmanager
-    def watch(self, request: web.Request, job: Job) -> Iterator[None]:
+    def watch(self, request: web.Request, job: Stoppable) -> Iterator[None]:
         """Stop ``job`` if the client of ``request`` hangs up inside the block."""
         if not self._enabled:
             yield
@@ -45,7 +51,7 @@ class Disconnects:
 
     def _sweep(self) -> None:
         self._timer = None
-        for job, request in self._watched.items():
+        for job, request in list(self._watched.items()):
             if is_gone(request):
                 job.stop(ExecutionInterrupted("The client closed the connection."))
         self._schedule()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from .wire import to_json
+from ..wire import to_json
 
 
 class Document:

@@ -3,35 +3,56 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from typing import Any
 
 from aiohttp import web
 
-from .. import __version__, pipeline
-from ..requests import parse_interrupt, parse_prompt
+from .. import __version__
+from ..examine import examine
+from ..naming import redacted
+from ..requests import parse_download, parse_interrupt
 from .body import parsed, read_body
-from .negotiation import accepted, require_servable
-from .replies import reply
-from .state import DISCONNECTS, SERVICES
-from .wire import to_json
+from .described import described_findings, described_progress
+from .posted import read_prompt
+from .responses import json_response
+from .state import SERVICES
 
 
-async def prompt(request: web.Request) -> web.StreamResponse:
-    """Run a graph and answer with its outputs."""
+async def validate(request: web.Request) -> web.Response:
+    """Say what would happen to a prompt, without running it."""
     services = request.app[SERVICES]
     services.readiness.require()
-    accept = accepted(*request.headers.getall("Accept", ()))
-    require_servable(accept)
+    async with AsyncExitStack() as stack:
+        posted = await read_prompt(request, services, stack)
+        return json_response(described_findings(await examine(posted.request, services)))
+
+
+async def download(request: web.Request) -> web.Response:
+    """Fetch a model into a model folder."""
+    services = request.app[SERVICES]
+    services.readiness.require()
     body = await read_body(request, services.settings.max_body_bytes)
-    wanted = await parsed(body, parse_prompt)
-    with services.jobs.open(wanted) as job:
-        async with AsyncExitStack() as stack:
-            workspace = await stack.enter_async_context(services.engine.workspace(job.run_id))
-            with request.app[DISCONNECTS].watch(request, job):
-                result = await services.jobs.finish(
-                    job, lambda: pipeline.run(wanted, services, job, workspace)
-                )
-            return await reply(request, result, accept, stack.aclose)
+    wanted = await parsed(body, parse_download)
+    named = services.downloads.check(wanted)
+    answer = {"url": redacted(wanted.url), "model_type": wanted.model_type, "filename": named}
+    if not wanted.wait:
+        services.downloads.start(wanted)
+        return json_response({**answer, "status": "started"}, status=202)
+    done = await services.downloads.fetch(wanted)
+    return json_response(
+        {
+            **answer,
+            "filename": done.filename,
+            "status": "completed",
+            "size": done.size,
+            "duration": round(done.seconds, 3),
+        }
+    )
+
+
+async def downloads(request: web.Request) -> web.Response:
+    """List what is being downloaded."""
+    under_way = request.app[SERVICES].downloads.under_way()
+    return json_response({"downloads": [described_progress(each) for each in under_way]})
 
 
 async def interrupt(request: web.Request) -> web.Response:
@@ -76,12 +97,6 @@ def unhealthy(reason: str | None) -> web.Response:
 def unready(reason: str | None) -> web.Response:
     """Return what the readiness probe answers when no work can be taken."""
     return json_response(_probe("not ready", reason), status=503)
-
-
-def json_response(value: Any, *, status: int = 200) -> web.Response:
-    """Return a response with ``value`` as its JSON body."""
-    headers = {"Content-Type": "application/json; charset=utf-8"}
-    return web.Response(body=to_json(value), status=status, headers=headers)
 
 
 def _probe(status: str, reason: str | None) -> dict[str, str]:

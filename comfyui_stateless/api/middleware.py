@@ -11,8 +11,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from ..errors import MethodNotAllowed, NotFound, StatelessError, Unauthorized
+from ..wire import to_json
 from .disconnects import is_gone
-from .wire import to_json
 
 log = logging.getLogger("comfyui_stateless.api")
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from ..engine import OutputFile
 from ..errors import NotAcceptable
-from .wire import describe
+from ..outputs import described
 
 JSON = "application/json"
 MULTIPART = "multipart/mixed"
@@ -19,8 +19,9 @@ OCTETS = "application/octet-stream"
 EVENTS = "text/event-stream"
 
 SERVED = (
-    "POST /prompt answers in application/json, multipart/mixed or application/zip, and the only "
-    "output of a graph as image/*, video/*, audio/*, model/* or application/octet-stream"
+    "POST /prompt answers in application/json, multipart/mixed, application/zip or "
+    "text/event-stream, and the only output of a graph as image/*, video/*, audio/*, model/* or "
+    "application/octet-stream"
 )
 
 _QUALITY = re.compile(r"\d*\.?\d*")
@@ -78,6 +79,19 @@ class Accept:
         """Say whether a reply of some type of this kind, such as ``image``, would do."""
         return any(r.quality > 0 and r.media_type.startswith(f"{kind}/") for r in self._ranges)
 
+    @property
+    def prefers_events(self) -> bool:
+        """Whether the client names event streams, and likes no other form better."""
+        if not self.names_events:
+            return False
+        ranks = [self._rank(form) for form in (EVENTS, JSON, MULTIPART, ZIP)]
+        return ranks[0] == min(rank for rank in ranks if rank)
+
+    @property
+    def names_events(self) -> bool:
+        """Whether the client takes event streams, and not only as one of many types."""
+        return any(r.media_type == EVENTS and r.quality > 0 for r in self._ranges)
+
     def best(self, offers: Sequence[Offer]) -> Offer | None:
         """Return the offer that the client likes most, None if it takes none.
 
@@ -111,11 +125,15 @@ def require_servable(accept: Accept) -> None:
     Raises:
         NotAcceptable: Names the forms that there are.
     """
-    whole = any(accept.takes(media_type) for media_type in (JSON, MULTIPART, ZIP, OCTETS))
-    if whole or any(accept.takes_some(kind) for kind in ("image", "video", "audio", "model")):
+    forms = (JSON, MULTIPART, ZIP, OCTETS)
+    whole = any(accept.takes(media_type) for media_type in forms)
+    if (
+        whole
+        or accept.names_events
+        or any(accept.takes_some(kind) for kind in ("image", "video", "audio", "model"))
+    ):
         return
-    reason = "Event streams are not served yet" if accept.takes(EVENTS) else "Accept takes none"
-    raise NotAcceptable(f"{reason}: {SERVED}.")
+    raise NotAcceptable(f"Accept takes none of the forms that there are: {SERVED}.")
 
 
 def choose(accept: Accept, outputs: Sequence[OutputFile]) -> Offer:
@@ -131,7 +149,7 @@ def choose(accept: Accept, outputs: Sequence[OutputFile]) -> Offer:
     if best is None:
         raise NotAcceptable(
             f"{_misfit(outputs)}: ask for application/json, multipart/mixed or application/zip.",
-            details={"outputs": [describe(output) for output in outputs]},
+            details={"outputs": [described(output) for output in outputs]},
         )
     return best
 

@@ -12,34 +12,55 @@ from pydantic.json_schema import models_json_schema
 
 from .. import __version__
 from ..errors import (
+    AccessDenied,
     ConversionError,
+    Crashed,
+    DeliveryFailed,
     ExecutionError,
     ExecutionInterrupted,
     ExecutionTimeout,
+    Gone,
+    HostRefused,
+    InvalidInput,
     InvalidPrompt,
+    KeyReused,
+    MissingDependency,
     NoOutput,
+    NoSpace,
     NotAcceptable,
-    NotSupported,
+    NotFound,
+    ObjectNotFound,
     OutOfMemory,
     QueueFull,
     RequestError,
     StatelessError,
+    StorageError,
+    Superseded,
     TooLarge,
+    TransferFailed,
     Unauthorized,
     Unavailable,
     UnsupportedMediaType,
+    UnsupportedURL,
     WorkerDied,
+    WrongContent,
 )
-from ..requests import InterruptRequest, PromptRequest
+from ..requests import DownloadRequest, InterruptRequest, PromptRequest
 from . import schemas
 
 Schema = dict[str, Any]
 
-REQUESTS = (PromptRequest, InterruptRequest)
+REQUESTS = (PromptRequest, InterruptRequest, DownloadRequest)
 REPLIES = (
     schemas.PromptReply,
+    schemas.AcceptedReply,
+    schemas.StatusReply,
     schemas.InterruptReply,
     schemas.InterruptRefusal,
+    schemas.ValidateReply,
+    schemas.DownloadStarted,
+    schemas.DownloadCompleted,
+    schemas.DownloadsReply,
     schemas.HealthReply,
     schemas.ReadyReply,
     schemas.ErrorReply,
@@ -49,19 +70,39 @@ PROMPT_ERRORS = (
     RequestError,
     InvalidPrompt,
     NoOutput,
-    NotSupported,
+    InvalidInput,
     NotAcceptable,
     ExecutionInterrupted,
+    Superseded,
+    Gone,
     TooLarge,
     UnsupportedMediaType,
+    KeyReused,
     QueueFull,
     StatelessError,
     ExecutionError,
     OutOfMemory,
     WorkerDied,
+    Crashed,
     ConversionError,
+    MissingDependency,
+    StorageError,
+    DeliveryFailed,
     Unavailable,
     ExecutionTimeout,
+    NoSpace,
+)
+
+STORAGE_ERRORS = (
+    UnsupportedURL,
+    HostRefused,
+    ObjectNotFound,
+    AccessDenied,
+    WrongContent,
+    InvalidInput,
+    TransferFailed,
+    NoSpace,
+    MissingDependency,
 )
 
 MODELS_EXAMPLE = {"checkpoints": ["model.safetensors"], "loras": []}
@@ -88,8 +129,65 @@ _FORMS = """Runs a graph and answers with what its output nodes made.
 | `image/*`, `video/*`, `audio/*`, `model/*`, one of their types, `application/octet-stream` | the bytes of the only output; 406 with the list where there are several, none, or one of another type |
 | `multipart/mixed` | the JSON, then each output as a part of its own |
 | `application/zip` | the JSON as `response.json`, and each output |
+| `text/event-stream` | what happens to the job, as it happens, and the JSON in the last event |
+
+With a webhook, or an upload that is not waited for, the answer is 202 as soon as the job is checked
+and recorded. An `Idempotency-Key` makes it safe to send a request again.
+
+Inputs of any node that name files may be URLs, `data:` URLs or base64; models may be URLs. A form
+(`multipart/form-data`) has the JSON in its part `request`, and files that inputs name as
+`upload://<part>`.
 
 Quality values (`;q=`) are honoured. A client that hangs up cancels its job."""
+
+
+_EVENTS = """What happens to the newest job of the id, as server-sent events:
+
+| event | data |
+|---|---|
+| `queued` | `position` |
+| `preparing` | `location`, `url`, `bytes` and `total` of a file that is fetched |
+| `started` | |
+| `node` | `node_id`, `class_type`, `cached` |
+| `progress` | `node_id`, `value`, `max`, and `overall` from 0 to 1 |
+| `preview` | `node_id`, `media_type`, `image` in base64; only with `previews=true` |
+| `output` | an output, as in `outputs` of the reply |
+| `succeeded` | the JSON of the reply |
+| `failed` | the error |
+
+One of the last two ends the stream. A comment comes every 15 s at least. A client that names the
+last event that it got in `Last-Event-ID` gets those that came after it."""
+
+_EVENT_STREAM: Schema = {"text/event-stream": {"schema": {"type": "string"}}}
+
+_ID: Schema = {
+    "name": "id",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string"},
+    "example": schemas.EXAMPLE_ID,
+}
+
+_PREVIEWS: Schema = {
+    "name": "previews",
+    "in": "query",
+    "description": "Whether an event stream has the pictures that ComfyUI makes on the way.",
+    "schema": {"type": "boolean", "default": False},
+}
+
+_LAST_EVENT_ID: Schema = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "description": "The `id` of the last event that came.",
+    "schema": {"type": "integer", "minimum": 0},
+}
+
+_KEY: Schema = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "The same key with the same body joins the first run and gets its answer.",
+    "schema": {"type": "string", "maxLength": 255},
+}
 
 
 def document(*, needs_key: bool) -> Schema:
@@ -139,7 +237,16 @@ def _paths(needs_key: bool) -> Schema:
     body = (RequestError, TooLarge, UnsupportedMediaType)
     return {
         "/prompt": {"post": _prompt(errors(*PROMPT_ERRORS))},
+        "/prompt/{id}": {"get": _status(errors(NotFound, Gone, StatelessError, StorageError))},
+        "/prompt/{id}/events": {
+            "get": _events(errors(RequestError, NotFound, StatelessError, StorageError))
+        },
         "/interrupt": {"post": _interrupt(errors(*body, StatelessError))},
+        "/validate": {"post": _validate(errors(*body, InvalidPrompt, StatelessError, Unavailable))},
+        "/download": {
+            "get": _downloads(errors(StatelessError)),
+            "post": _download(errors(*body, *STORAGE_ERRORS, StatelessError, Unavailable)),
+        },
         "/models": {"get": _models(errors(StatelessError))},
         "/health": {"get": _probe("health", schemas.HealthReply, 500)},
         "/ready": {"get": _probe("ready", schemas.ReadyReply, 503)},
@@ -152,6 +259,7 @@ def _paths(needs_key: bool) -> Schema:
 def _prompt(errors: Schema) -> Schema:
     forms: Schema = {"application/json": {"schema": _ref(schemas.PromptReply)}}
     forms |= {media_type: {} for media_type in _NOT_JSON}
+    forms |= _EVENT_STREAM
     answer = {
         "description": "The outputs, in the form that `Accept` chose.",
         "headers": {
@@ -167,8 +275,38 @@ def _prompt(errors: Schema) -> Schema:
         "tags": ["prompts"],
         "summary": "Run a graph",
         "description": _FORMS,
-        "requestBody": _body(PromptRequest),
-        "responses": {"200": answer, **errors},
+        "parameters": [_KEY, _PREVIEWS],
+        "requestBody": _prompt_body(),
+        "responses": {
+            "200": answer,
+            "202": _json("Accepted; it goes on.", _ref(schemas.AcceptedReply)),
+            **errors,
+        },
+    }
+
+
+def _status(errors: Schema) -> Schema:
+    return {
+        "operationId": "status",
+        "tags": ["prompts"],
+        "summary": "Tell the state of a prompt",
+        "description": "Of the newest job of the id, while it lives and for RESULT_TTL_S after.",
+        "parameters": [_ID],
+        "responses": {"200": _json("What is known.", _ref(schemas.StatusReply)), **errors},
+    }
+
+
+def _events(errors: Schema) -> Schema:
+    return {
+        "operationId": "events",
+        "tags": ["prompts"],
+        "summary": "Follow a prompt",
+        "description": _EVENTS,
+        "parameters": [_ID, _PREVIEWS, _LAST_EVENT_ID],
+        "responses": {
+            "200": {"description": "The stream.", "content": _EVENT_STREAM},
+            **errors,
+        },
     }
 
 
@@ -185,6 +323,44 @@ def _interrupt(errors: Schema) -> Schema:
             "404": refusal,
             **errors,
         },
+    }
+
+
+def _validate(errors: Schema) -> Schema:
+    return {
+        "operationId": "validate",
+        "tags": ["prompts"],
+        "summary": "Examine a prompt",
+        "description": "Says what would happen to a prompt: nodes and models that are missing, "
+        "what would be downloaded, and what ComfyUI's validation finds. Runs and keeps nothing.",
+        "requestBody": _prompt_body(),
+        "responses": {"200": _json("The findings.", _ref(schemas.ValidateReply)), **errors},
+    }
+
+
+def _download(errors: Schema) -> Schema:
+    return {
+        "operationId": "download",
+        "tags": ["models"],
+        "summary": "Fetch a model",
+        "description": "Fetches a model into a model folder of ComfyUI's, through the same cache "
+        "as the models that prompts name.",
+        "requestBody": _body(DownloadRequest),
+        "responses": {
+            "200": _json("It is there (`wait`).", _ref(schemas.DownloadCompleted)),
+            "202": _json("It has begun.", _ref(schemas.DownloadStarted)),
+            **errors,
+        },
+    }
+
+
+def _downloads(errors: Schema) -> Schema:
+    return {
+        "operationId": "downloads",
+        "tags": ["models"],
+        "summary": "List downloads",
+        "description": "What is being downloaded now, by prompts too.",
+        "responses": {"200": _json("Downloads.", _ref(schemas.DownloadsReply)), **errors},
     }
 
 
@@ -262,6 +438,23 @@ def _error_schema(codes: list[str]) -> Schema:
 
 def _body(model: type[BaseModel]) -> Schema:
     return {"required": True, "content": {"application/json": {"schema": _ref(model)}}}
+
+
+def _prompt_body() -> Schema:
+    form = {
+        "type": "object",
+        "required": ["request"],
+        "properties": {"request": _ref(PromptRequest)},
+        "additionalProperties": {"type": "string", "contentMediaType": "application/octet-stream"},
+    }
+    content = {
+        "application/json": {"schema": _ref(PromptRequest)},
+        "multipart/form-data": {
+            "schema": form,
+            "encoding": {"request": {"contentType": "application/json"}},
+        },
+    }
+    return {"required": True, "content": content}
 
 
 def _json(description: str, schema: Mapping[str, Any]) -> Schema:

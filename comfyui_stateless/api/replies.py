@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable
 from urllib.parse import quote
 
 from aiohttp import web
 
+from ..bodies import Body, Part, Raw, Text, json_body, json_elsewhere
 from ..engine import PromptResult
 from ..naming import header_id
 from .archive import archive, entry_names
 from .negotiation import Accept, Form, choose
-from .streams import Base64, Body, Part, Raw, Text, respond
-from .wire import describe, to_json
+from .streams import respond
 
 
 async def reply(
@@ -49,22 +48,13 @@ async def reply(
     return await respond(request, body, media_type, headers, release)
 
 
-def json_body(result: PromptResult) -> Body:
-    """Return the contract's JSON, the outputs in base64 inside it."""
-    before, after = _json_halves(result)
-    parts: list[Part] = [Text(before + b'"images":[')]
-    for index, output in enumerate(result.outputs):
-        parts += [Text(b',"' if index else b'"'), Base64(output), Text(b'"')]
-    return [*parts, Text(b"]," + after)]
-
-
 def multipart_body(result: PromptResult, boundary: str) -> Body:
     """Return the JSON as the first part, then each output as it is.
 
     In the JSON ``images`` holds the ``cid:`` URL (RFC 2392) of each output's part.
     """
     ids = [f"output-{number}" for number, _ in enumerate(result.outputs, 1)]
-    document = _json_elsewhere(result, [f"cid:{content_id}" for content_id in ids])
+    document = json_elsewhere(result, [f"cid:{content_id}" for content_id in ids])
     parts: list[Part] = [Text(_part_head(boundary, "application/json", len(document)) + document)]
     for content_id, output in zip(ids, result.outputs, strict=True):
         head = _part_head(
@@ -84,7 +74,7 @@ async def zip_body(result: PromptResult) -> Body:
     In the JSON ``images`` holds the name of each output's entry.
     """
     names = entry_names(output.filename for output in result.outputs)
-    document = _json_elsewhere(result, names)
+    document = json_elsewhere(result, names)
     return await archive(document, list(zip(names, result.outputs, strict=True)))
 
 
@@ -110,20 +100,3 @@ def _part_head(boundary: str, media_type: str, size: int, *headers: tuple[str, s
     fields = (("Content-Type", media_type), ("Content-Length", str(size)), *headers)
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
     return f"--{boundary}\r\n{lines}\r\n".encode("ascii")
-
-
-def _json_elsewhere(result: PromptResult, places: Sequence[str]) -> bytes:
-    before, after = _json_halves(result)
-    return before + b'"images":' + to_json(list(places)) + b"," + after
-
-
-def _json_halves(result: PromptResult) -> tuple[bytes, bytes]:
-    """The JSON before and after ``images``, which is the only large field."""
-    before: dict[str, Any] = {"id": result.id, "prompt": result.prompt, **result.echo}
-    after = {
-        "filenames": [output.filename for output in result.outputs],
-        "outputs": [describe(output) for output in result.outputs],
-        "texts": [{"node_id": text.node_id, "text": text.text} for text in result.texts],
-        "stats": result.stats,
-    }
-    return to_json(before)[:-1] + b",", to_json(after)[1:]

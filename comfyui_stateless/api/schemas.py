@@ -134,8 +134,9 @@ class PromptReply(ReplyModel):
         description="The graph as it ran: with the names that its outputs got."
     )
     images: list[str] = Field(
-        description="Every output file, of whatever type, in base64. In a multipart reply the "
-        "`cid:` URL of its part, in a ZIP archive the name of its entry."
+        description="Every output file, of whatever type, in base64, or its URL where it was "
+        "uploaded. In a multipart reply the `cid:` URL of its part, in a ZIP archive the name of "
+        "its entry."
     )
     filenames: list[str]
     outputs: list[Output]
@@ -154,6 +155,53 @@ class ErrorReply(ReplyModel):
         "nothing can be named.",
     )
     details: dict[str, Any]
+
+
+class AcceptedReply(ReplyModel):
+    """What is sent before an asynchronous job has run; it is recorded, and outlives a crash.
+
+    Fields of the request are repeated as in the reply to a prompt.
+    """
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": EXAMPLE_ID,
+                    "status": "ok",
+                    "prompt": _NAMED_GRAPH,
+                    "webhook_v2": "https://example.com/done",
+                }
+            ]
+        },
+    )
+
+    id: str
+    status: Literal["ok"]
+    prompt: dict[str, Any] = Field(description="The graph as it is going to run.")
+
+
+class StatusReply(ReplyModel):
+    """What is known of a job; a job that has succeeded has all that its reply had."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "examples": [{"id": EXAMPLE_ID, "state": "queued", "progress": 0.0, "position": 3}]
+        },
+    )
+
+    id: str
+    state: Literal[
+        "preparing", "queued", "running", "delivering", "succeeded", "failed", "interrupted"
+    ]
+    progress: float | None = Field(None, description="Of all its nodes, from 0 to 1.")
+    position: int | None = Field(
+        None, description="How many jobs have their turn before it; only while it is queued."
+    )
+    node_id: str | None = Field(None, description="The node that runs.")
+    error: ErrorReply | None = Field(None, description="Why it failed.")
 
 
 class InterruptReply(ReplyModel):
@@ -192,3 +240,152 @@ class ReadyReply(ReplyModel):
     version: str
     status: Literal["ready", "not ready"]
     reason: str | None = Field(None, description="Why; left out when all is well.")
+
+
+class MissingNode(ReplyModel):
+    """A node whose class is not installed."""
+
+    node_id: str
+    class_type: str
+
+
+class MissingModel(ReplyModel):
+    """A model that the graph names and that is not in its folder."""
+
+    location: str = Field(description="The input that names it.")
+    folder: str
+    name: str
+
+
+class Fetch(ReplyModel):
+    """Something that would be fetched."""
+
+    location: str = Field(description="The input that names it.")
+    url: str = Field(description="Without what may be secret.")
+    folder: str | None = Field(description="The model folder; null for media.")
+    size_bytes: int | None = Field(description="null where the origin does not say.")
+    cached: bool
+
+
+class ValidateReply(ReplyModel):
+    """What would happen to a prompt."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "valid": False,
+                    "errors": [],
+                    "node_errors": {},
+                    "missing_nodes": [],
+                    "missing_models": [
+                        {
+                            "location": "prompt.4.inputs.ckpt_name",
+                            "folder": "checkpoints",
+                            "name": "gone.safetensors",
+                        }
+                    ],
+                    "downloads": [
+                        {
+                            "location": "prompt.5.inputs.lora_name",
+                            "url": "https://example.com/style.safetensors",
+                            "folder": "loras",
+                            "size_bytes": 151108832,
+                            "cached": False,
+                        }
+                    ],
+                }
+            ]
+        }
+    )
+
+    valid: bool
+    errors: list[ErrorReply] = Field(description="What the other fields do not say.")
+    node_errors: dict[str, Any] = Field(
+        description="ComfyUI's own, by node id, without those that a download would settle."
+    )
+    missing_nodes: list[MissingNode]
+    missing_models: list[MissingModel]
+    downloads: list[Fetch]
+
+
+class DownloadStarted(ReplyModel):
+    """A download that goes on without the caller."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "url": "https://example.com/models/style.safetensors",
+                    "model_type": "loras",
+                    "filename": "style.safetensors",
+                    "status": "started",
+                }
+            ]
+        }
+    )
+
+    url: str = Field(description="Without what may be secret.")
+    model_type: str
+    filename: str
+    status: Literal["started"]
+
+
+class DownloadCompleted(ReplyModel):
+    """A model that is in its folder."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "url": "https://example.com/models/style.safetensors",
+                    "model_type": "loras",
+                    "filename": "style.safetensors",
+                    "status": "completed",
+                    "size": 151108832,
+                    "duration": 2.5,
+                }
+            ]
+        }
+    )
+
+    url: str = Field(description="Without what may be secret.")
+    model_type: str
+    filename: str
+    status: Literal["completed"]
+    size: int = Field(description="Bytes.")
+    duration: float = Field(description="Seconds.")
+
+
+class Download(ReplyModel):
+    """A download that is under way."""
+
+    url: str = Field(description="Without what may be secret.")
+    folder: str | None = Field(description="The model folder; null for media.")
+    bytes: int = Field(description="What has arrived.")
+    total: int | None = Field(description="null where the origin does not say.")
+    rate: int = Field(description="Bytes per second.")
+
+
+class DownloadsReply(ReplyModel):
+    """The downloads under way."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "downloads": [
+                        {
+                            "url": "https://example.com/models/style.safetensors",
+                            "folder": "loras",
+                            "bytes": 50331648,
+                            "total": 151108832,
+                            "rate": 41943040,
+                        }
+                    ]
+                }
+            ]
+        }
+    )
+
+    downloads: list[Download]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from ..background import Background
 from ..pipeline import Services
 from .disconnects import Disconnects
 from .document import Document
 
+BACKGROUND = web.AppKey("stateless_background", Background)
 SERVICES = web.AppKey("stateless_services", Services)
 DISCONNECTS = web.AppKey("stateless_disconnects", Disconnects)
 DOCUMENT = web.AppKey("stateless_document", Document)

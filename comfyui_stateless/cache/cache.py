@@ -129,6 +129,11 @@ class Cache:
         """Return what is being downloaded now, for whomever."""
         return tuple(_progress(live) for live in list(self._live.values()))
 
+    def progress(self, url: str) -> DownloadProgress | None:
+        """Return how far the download of a URL is, None if it is not under way here."""
+        live = self._live.get(key_of(url))
+        return None if live is None else _progress(live)
+
     async def fetch(
         self,
         url: str,

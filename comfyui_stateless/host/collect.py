@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -55,9 +55,29 @@ class Files:
         self._folder = folder
         self._since = since - CLOCK_SLACK_S
         self._seen: set[Path] = set()
+        self._gave_early: set[str] = set()
+
+    def early(self, node_id: str, ui: Mapping[str, Any]) -> Iterator[NodeFile]:
+        """Yield the files of a node that is done, as far as nothing can happen to them any more.
+
+        They lie in the run's own folder, where they can stay, and nothing in the graph hangs
+        behind their node. One counts as given when the next is asked for; ``collect`` returns the
+        others.
+        """
+        entries = list(_entries(ui))
+        if not entries or self._plan.feeds(node_id):
+            return
+        for entry in entries:
+            location = _locate(entry)
+            if location and self._is_own(*location) and location[1] not in self._seen:
+                yield self._as_it_lies(node_id, entry, *location)
+                self._seen.add(location[1])
+                self._gave_early.add(node_id)
 
     def collect(self, outputs: Shown) -> list[NodeFile]:
         """Return the files that nodes reported, and those of nodes that wrote without a report.
+
+        Those that were given early are not among them.
 
         Raises:
             OSError: A file could not be taken.
@@ -67,23 +87,34 @@ class Files:
             for entry in _entries(ui):
                 found.extend(self._reported(node_id, entry))
         silent = self._plan.folders.keys() - {file.node_id for file in found}
-        for node_id in silent:
+        for node_id in silent - self._gave_early:
             found.extend(self._unreported(node_id))
         order = {node_id: index for index, node_id in enumerate(self._plan.graph)}
         return sorted(found, key=lambda file: order.get(file.node_id, len(order)))
 
     def _reported(self, node_id: str, entry: Mapping[str, Any]) -> Iterator[NodeFile]:
         location = _locate(entry)
-        if location is None or location[1] in self._seen:
+        if location is None:
+            log.warning("A node reported a file that is not there: %s", ascii(entry["filename"]))
             return
         base, path = location
+        if path in self._seen:
+            return
         self._seen.add(path)
-        temp = entry.get("type") == "temp"
-        name = path.relative_to(base)
-        if name.parts[0] == self._folder.name:
-            yield NodeFile(node_id, PurePath(*name.parts[2:]).as_posix(), temp, path)
+        if self._is_own(base, path):
+            yield self._as_it_lies(node_id, entry, base, path)
         else:
-            yield NodeFile(node_id, self._own_name(name), temp, self._take(base, path))
+            name = self._own_name(path.relative_to(base))
+            yield NodeFile(node_id, name, _is_temp(entry), self._take(base, path))
+
+    def _is_own(self, base: Path, path: Path) -> bool:
+        return path.relative_to(base).parts[0] == self._folder.name
+
+    def _as_it_lies(
+        self, node_id: str, entry: Mapping[str, Any], base: Path, path: Path
+    ) -> NodeFile:
+        name = PurePath(*path.relative_to(base).parts[2:]).as_posix()
+        return NodeFile(node_id, name, _is_temp(entry), path)
 
     def _own_name(self, name: PurePath) -> str:
         prefix = self._plan.name_prefix
@@ -107,26 +138,28 @@ class Files:
                 yield NodeFile(node_id, path.relative_to(root).as_posix(), False, path)
 
 
-def _entries(ui: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+def _entries(ui: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the file entries, but for those of ComfyUI's input folder, which are the caller's."""
     for values in ui.values():
         for value in values if isinstance(values, (list, tuple)) else ():
-            if isinstance(value, dict) and isinstance(value.get("filename"), str):
+            if (
+                isinstance(value, dict)
+                and isinstance(value.get("filename"), str)
+                and (value.get("type") or "output") in ("output", "temp")
+            ):
                 yield value
+
+
+def _is_temp(entry: Mapping[str, Any]) -> bool:
+    return entry.get("type") == "temp"
 
 
 def _locate(entry: Mapping[str, Any]) -> tuple[Path, Path] | None:
     """Return the base folder and the path of a file entry.
 
-    None for entries of ComfyUI's input folder, which are the caller's, for paths that leave
-    their base, and for files that are not there.
+    None for paths that leave their base, and for files that are not there.
     """
-    kind = entry.get("type") or "output"
-    if kind not in ("output", "temp"):
-        return None
-    base = Path(os.path.realpath(folder_paths.get_directory_by_type(kind)))
+    base = Path(os.path.realpath(folder_paths.get_directory_by_type(entry.get("type") or "output")))
     below = Path(str(entry.get("subfolder") or ""), entry["filename"])
     path = Path(os.path.realpath(base / below))
-    if not path.is_relative_to(base) or not path.is_file():
-        log.warning("A node reported a file that is not there: %s", ascii(str(below)))
-        return None
-    return base, path
+    return (base, path) if path.is_relative_to(base) and path.is_file() else None

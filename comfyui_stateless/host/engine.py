@@ -34,6 +34,7 @@ from .files import Folders, RunFolder, sweep
 from .inputs import InputFiles, find_file
 from .learn import Expanders
 from .models import CODE_FOLDER, ModelFolders
+from .previews import SUPPORT
 from .runs import Run, Runs
 from .submit import Accepted, Submission
 from .watchdog import Watchdog
@@ -49,6 +50,10 @@ class ComfyEngine:
 
     Args:
         cache_folder: Where fetched files are kept; links into it are ours. None if nowhere.
+
+    Attributes:
+        on_status: Called on the loop's thread with how long ComfyUI's queue is, in the form of
+            its own ``status`` event, whenever that has changed.
     """
 
     def __init__(self, server: Any, cache_folder: Path | None = None) -> None:
@@ -63,12 +68,13 @@ class ComfyEngine:
         self._watchdog = Watchdog(server, self._runs)
         self._submission = Submission(server, self._catalog, Savers(self._runs), self._expanders)
         self._canceller = Canceller(self._queue)
+        self.on_status: Callable[[Mapping[str, Any]], None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._learning: asyncio.Task[None] | None = None
 
     def install(self) -> None:
         """Put our hooks into ComfyUI."""
-        Events(self._server, self._runs, self._expanders).install()
+        Events(self._server, self._runs, self._expanders, self._tell_status).install()
         self._watchdog.install()
 
     async def start(self) -> None:
@@ -136,14 +142,17 @@ class ComfyEngine:
 
         def over() -> None:
             self._runs.remove(run)
+            self._server.sockets_metadata.pop(run.client_id, None)
             folder.idle()
             ended()
 
-        run = Run(accepted.prompt_id, accepted.plan, folder, observer, accepted.secrets(), over)
+        run = Run(accepted, folder, observer, over)
         folder.busy()
         self._runs.add(run)
         self._watch()
-        run.item = self._submission.put(accepted, run.client_id)
+        if previews := observer.wants("preview"):
+            self._server.sockets_metadata[run.client_id] = SUPPORT
+        run.item = self._submission.put(accepted, run.client_id, previews=previews)
         try:
             return await run.result()
         except asyncio.CancelledError:
@@ -153,6 +162,10 @@ class ComfyEngine:
             if breaks_device(error):
                 await self._probe_device()
             raise
+
+    def _tell_status(self, data: Mapping[str, Any]) -> None:
+        if self.on_status is not None:
+            self.on_status(data)
 
     def _watch(self) -> None:
         if self._watching is None or self._watching.done():

@@ -1,14 +1,15 @@
 """Our ears in ComfyUI: one wrapper round each of three functions, installed once.
 
 They are transparent: whatever arguments come are passed on, and the prompts of others go through
-untouched. What ComfyUI sends of ours ends here; nobody is connected to hear it.
+untouched. What ComfyUI sends of ours goes to its run and no further; nobody is connected to hear
+it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from comfy_execution.graph import DynamicPrompt
@@ -31,14 +32,21 @@ class Events:
     Args:
         server: ComfyUI's PromptServer.
         expanders: Learns from every prompt, of anybody.
+        on_status: Called on the loop's thread with how long ComfyUI's queue is.
     """
 
-    def __init__(self, server: Any, runs: Runs, expanders: Expanders) -> None:
+    def __init__(
+        self,
+        server: Any,
+        runs: Runs,
+        expanders: Expanders,
+        on_status: Callable[[Mapping[str, Any]], None],
+    ) -> None:
         self._server = server
         self._queue = server.prompt_queue
         self._runs = runs
         self._expanders = expanders
-        self._status = _Latest(server.loop, server.send_sync)
+        self._status = _Latest(server.loop, server.send_sync, on_status)
 
     def install(self) -> None:
         """Put the wrappers in place; doing it again changes nothing."""
@@ -104,15 +112,21 @@ class Events:
 class _Latest:
     """Sends the latest of many events, at most once in ``STATUS_INTERVAL_S``."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, send: Callable[..., Any]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        send: Callable[..., Any],
+        sent: Callable[[Mapping[str, Any]], None],
+    ) -> None:
         self._loop = loop
         self._send = send
+        self._sent = sent
         self._lock = threading.Lock()
-        self._latest: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+        self._latest: tuple[Any, Any, tuple[Any, ...], dict[str, Any]] | None = None
 
-    def send(self, *args: Any, **kwargs: Any) -> None:
+    def send(self, event: Any, data: Any, *args: Any, **kwargs: Any) -> None:
         with self._lock:
-            waiting, self._latest = self._latest is not None, (args, kwargs)
+            waiting, self._latest = self._latest is not None, (event, data, args, kwargs)
         if not waiting:
             self._loop.call_soon_threadsafe(self._loop.call_later, STATUS_INTERVAL_S, self._flush)
 
@@ -120,4 +134,6 @@ class _Latest:
         with self._lock:
             latest, self._latest = self._latest, None
         if latest is not None:
-            self._send(*latest[0], **latest[1])
+            event, data, args, kwargs = latest
+            self._send(event, data, *args, **kwargs)
+            self._sent(data)

@@ -45,7 +45,7 @@ def node_failure(data: Mapping[str, Any], plan: Plan, secrets: Iterable[str]) ->
     node_id = plan.real_id(str(data.get("node_id")))
     class_type = plan.class_type(node_id) if node_id in plan.graph else data.get("node_type")
     exception_type = str(data.get("exception_type", ""))
-    message = _without(str(data.get("exception_message", "")).strip(), secrets)
+    message = without(str(data.get("exception_message", "")).strip(), secrets)
     out_of_memory = _MEMORY_TYPE.search(exception_type) or _MEMORY_TEXT.search(message)
     return (OutOfMemory if out_of_memory else ExecutionError)(
         f"{class_type} (node {node_id}) failed: {message or exception_type}",
@@ -73,7 +73,7 @@ def worker_death(
             "node_id": node_id,
             "class_type": class_type,
             "exception_type": kind,
-            "exception_message": _without(str(error), secrets),
+            "exception_message": without(str(error), secrets),
         },
     )
 
@@ -160,7 +160,8 @@ def _location(node_id: str, error: Mapping[str, Any]) -> str:
     return f"prompt.{node_id}.inputs.{name}" if name else f"prompt.{node_id}"
 
 
-def _without(text: str, secrets: Iterable[str]) -> str:
+def without(text: str, secrets: Iterable[str]) -> str:
+    """Return a text with stars in place of each secret."""
     for secret in secrets:
         text = text.replace(secret, "***")
     return text

@@ -40,7 +40,7 @@ class Plan:
     discarded: set[str] = field(default_factory=set)
     _classes: dict[str, str] = field(default_factory=dict)
     _inputs: dict[tuple[str, str], Any] = field(default_factory=dict)
-    _added: set[str] = field(default_factory=set)
+    _added: dict[str, str] = field(default_factory=dict)
 
     def set_input(self, node_id: str, name: str, value: Any) -> None:
         """Change an input, remembering what the caller had there."""
@@ -53,10 +53,10 @@ class Plan:
         self._classes[node_id] = self.graph[node_id]["class_type"]
         self.graph[node_id]["class_type"] = class_type
 
-    def add(self, node_id: str, node: dict[str, Any]) -> None:
-        """Add a node of ours, which the caller never sees."""
+    def add(self, node_id: str, node: dict[str, Any], owner: str) -> None:
+        """Add a node of ours, which the caller never sees: it works for the node ``owner``."""
         self.graph[node_id] = node
-        self._added.add(node_id)
+        self._added[node_id] = owner
 
     def class_type(self, node_id: str) -> str:
         """Return the caller's class of a node."""
@@ -67,7 +67,19 @@ class Plan:
         owner = node_id
         while owner not in self.graph and "." in owner:
             owner = owner.rpartition(".")[0]
-        return owner if owner in self.graph and owner not in self._added else node_id
+        return self._added.get(owner, owner if owner in self.graph else node_id)
+
+    def shown_id(self, node_id: str) -> str | None:
+        """Return the caller's node that a node belongs to, None for a node of ours."""
+        return None if node_id in self._added else self.real_id(node_id)
+
+    def feeds(self, node_id: str) -> bool:
+        """Say whether a node gets anything from this one."""
+        return any(
+            _is_link(value) and value[0] == node_id
+            for node in self.graph.values()
+            for value in node["inputs"].values()
+        )
 
     def presented(self, *, with_is_changed: bool = False) -> dict[str, Any]:
         """Return the graph as the caller knows it, with the casts of ComfyUI's validation.
@@ -164,7 +176,8 @@ def _in_folder(made: Plan, node_id: str, folder: str, prefix: Any) -> Any:
     if not _is_link(prefix):
         return f"{folder}/{prefix}"
     ours = f"{folder}/{PREFIX}"
-    made.add(ours, {"class_type": FOLDER_CLASS, "inputs": {"folder": folder, "prefix": prefix}})
+    inputs = {"folder": folder, "prefix": prefix}
+    made.add(ours, {"class_type": FOLDER_CLASS, "inputs": inputs}, owner=node_id)
     return [ours, 0]
 
 

@@ -14,8 +14,10 @@ from .capture import Metadata, to_uint8
 from .collect import Files, shown, texts
 from .failures import failure, worker_death
 from .files import RunFolder
-from .plan import Plan
+from .previews import PICTURE, PICTURE_OF_NODE, Previews, picture
+from .submit import Accepted
 from .times import Times
+from .translation import Translation
 
 log = logging.getLogger("comfyui_stateless.host")
 
@@ -29,11 +31,10 @@ class Run:
     The thread that runs nodes records what happens; the loop's thread waits for the end.
 
     Args:
-        prompt_id: ComfyUI's id of the prompt.
-        secrets: Texts that no message may hold.
         ended: Called on the loop's thread when ComfyUI is done with the prompt.
 
     Attributes:
+        prompt_id: ComfyUI's id of the prompt.
         item: What lies in ComfyUI's queue.
         finishing: ComfyUI is about to report the end, so the prompt is in no queue.
         stopping: The run is not wanted any more.
@@ -41,23 +42,17 @@ class Run:
     """
 
     def __init__(
-        self,
-        prompt_id: str,
-        plan: Plan,
-        folder: RunFolder,
-        observer: Observer,
-        secrets: tuple[str, ...],
-        ended: Callable[[], None],
+        self, accepted: Accepted, folder: RunFolder, observer: Observer, ended: Callable[[], None]
     ) -> None:
-        self.prompt_id = prompt_id
-        self.plan = plan
+        self.prompt_id = accepted.prompt_id
+        self.plan = accepted.plan
         self.item: tuple[Any, ...] = ()
         self.finishing = False
         self.stopping = False
         self.node_id: str | None = None
         self._folder = folder
         self._observer = observer
-        self._secrets = secrets
+        self._secrets = accepted.secrets()
         self._ended = ended
         self._loop = asyncio.get_running_loop()
         self._future: asyncio.Future[Execution] = self._loop.create_future()
@@ -67,6 +62,9 @@ class Run:
         self._presented: dict[str, Any] | None = None
         self._outputs: dict[str, Any] = {}
         self._times = Times()
+        self._files: Files | None = None
+        self._translation = Translation(accepted.caller_id, self.plan, folder.name, self._secrets)
+        self._previews = Previews(self._show)
         self._death: StatelessError | None = None
 
     @property
@@ -93,17 +91,8 @@ class Run:
         return self._presented
 
     def record(self, event: Any, data: Any) -> None:
-        """Note an event of ComfyUI's; called on any thread."""
-        if event == "executing" and data.get("node") is not None:
-            self.node_id = self.plan.real_id(data["node"])
-            self._times.enter(self.node_id)
-        elif event == "executed" and data.get("output"):
-            self._outputs[data["node"]] = data["output"]
-        elif event == "execution_cached":
-            self._times.cached(data["nodes"])
-        elif event == "execution_start":
-            self._times.start()
-            self._observer.started()
+        """Note an event of ComfyUI's, and pass it on; called on any thread, and never raises."""
+        self._safely(self._record, event, data)
 
     def take(
         self, node_id: str, prefix: str | None, images: Any, metadata: Metadata, *, temp: bool
@@ -119,6 +108,7 @@ class Run:
         base = self._names.base(prefix, width, height)
         for number, image in enumerate(images):
             name = self._names.next(base, number)
+            self._translation.note_image(real_id, name, temp=temp)
             self._observer.image(CapturedImage(real_id, name, temp, to_uint8(image), metadata))
 
     def die(self, error: BaseException) -> None:
@@ -131,6 +121,9 @@ class Run:
         Files that lie among ComfyUI's own are taken now, before the next prompt can write there.
         """
         self._times.end()
+        self._previews.close()
+        # ComfyUI says so a little later, when the run may be forgotten already.
+        self._safely(self._tell, "executing", {"node": None})
         outcome: Execution | StatelessError
         try:
             outcome = self._outcome(history, status)
@@ -158,10 +151,73 @@ class Run:
             self._future.set_result(outcome)
         self._ended()
 
+    def _safely(self, work: Callable[[Any, Any], None], event: Any, data: Any) -> None:
+        try:
+            work(event, data)
+        except Exception:
+            # Raising would fail the node that runs, or end ComfyUI's worker thread.
+            log.exception("An event of run %s could not be passed on", self.prompt_id)
+
+    def _record(self, event: Any, data: Any) -> None:
+        if event in (PICTURE, PICTURE_OF_NODE):
+            self._preview(event, data)
+        elif event == "executing":
+            self._enter(data)
+        else:
+            self._note(event, data)
+            self._tell(event, data)
+
+    def _enter(self, data: Mapping[str, Any]) -> None:
+        """Note that a node begins; one that was made by a node of the caller's counts as that."""
+        node_id = None if data["node"] is None else self.plan.shown_id(data["node"])
+        if node_id is None:
+            return
+        is_news, self.node_id = node_id != self.node_id, node_id
+        self._times.enter(node_id)
+        if is_news:
+            self._tell("executing", data)
+
+    def _note(self, event: Any, data: Any) -> None:
+        if event == "executed" and data.get("output"):
+            self._outputs[data["node"]] = data["output"]
+            self._give_early(data["node"], data["output"])
+        elif event == "execution_cached":
+            self._times.cached(filter(None, map(self.plan.shown_id, data["nodes"])))
+        elif event == "execution_start":
+            self._times.start()
+            self._observer.started()
+
+    def _tell(self, event: Any, data: Mapping[str, Any]) -> None:
+        if event in self._translation and self._observer.wants(event):
+            told = self._translation(event, data)
+            if told is not None:
+                self._observer.event(event, told)
+
+    def _preview(self, event: int, data: Any) -> None:
+        if self._observer.wants("preview"):
+            shown = picture(event, data, self.node_id)
+            if shown is not None:
+                self._previews.add(shown)
+
+    def _show(self, node_id: str, jpeg: bytes) -> None:
+        shown = {"node": self.plan.real_id(node_id), "media_type": "image/jpeg", "image": jpeg}
+        self._observer.event("preview", shown)
+
+    def _give_early(self, node_id: str, output: Mapping[str, Any]) -> None:
+        """Give the files of a node that is done, so that they are on their way at once."""
+        if node_id in self.plan.graph:
+            for file in self._finder().early(node_id, output):
+                self._observer.file(file)
+
+    def _finder(self) -> Files:
+        if self._files is None:
+            self._files = Files(self.plan, self._folder, self._times.started / 1000)
+        return self._files
+
     def _outcome(self, history: Mapping[str, Any], status: Any) -> Execution | StatelessError:
         outputs = shown(self.plan, history.get("outputs") or self._outputs)
         # A failed run's files are collected too: its folder is what gets deleted.
-        files = Files(self.plan, self._folder, self._times.started / 1000).collect(outputs)
+        files = self._finder().collect(outputs)
         if error := self._death or failure(status, self.plan, self._secrets):
             return error
         return Execution(

@@ -14,6 +14,7 @@ from typing import Any
 import execution
 import folder_paths
 import nodes
+from comfy.cli_args import LatentPreviewMethod
 
 from ..engine import PreparedPrompt
 from .capture import Savers
@@ -51,12 +52,15 @@ class Accepted:
     """A prompt that ComfyUI's validation has passed.
 
     Attributes:
+        prompt_id: ComfyUI's id of the prompt.
+        caller_id: The caller's own.
         outputs: The ids of the output nodes to execute, in the order of the graph.
         extra_data: What nodes get, without secrets.
         sensitive: The secrets among what nodes get.
     """
 
     prompt_id: str
+    caller_id: str
     plan: Plan
     outputs: list[str]
     extra_data: dict[str, Any]
@@ -96,19 +100,24 @@ class Submission:
         )
         outputs = await self._validated(prompt.run_id, made, folder)
         sensitive = {key: extra_data.pop(key) for key in SENSITIVE if key in extra_data}
-        return Accepted(prompt.run_id, made, outputs, extra_data, sensitive)
+        return Accepted(prompt.run_id, prompt.id, made, outputs, extra_data, sensitive)
 
-    def put(self, accepted: Accepted, client_id: str) -> tuple[Any, ...]:
-        """Put a prompt into ComfyUI's queue; return the item that lies there now."""
-        item = self.item(accepted, client_id)
+    def put(self, accepted: Accepted, client_id: str, *, previews: bool) -> tuple[Any, ...]:
+        """Put a prompt into ComfyUI's queue; return the item that lies there now.
+
+        Args:
+            previews: Have ComfyUI make pictures of what samplers are at, where it can be told so.
+        """
+        item = self.item(accepted, client_id, previews=previews)
         self._server.prompt_queue.put(item)
         return item
 
-    def item(self, accepted: Accepted, client_id: str) -> tuple[Any, ...]:
+    def item(self, accepted: Accepted, client_id: str, *, previews: bool) -> tuple[Any, ...]:
         """Return a queue item: plain data, as the queue copies it; six elements, as new ones read them."""
         number = self._server.number
         self._server.number += 1
         extra_data = {
+            **({"preview_method": "auto"} if previews and _makes_none() else {}),
             **accepted.extra_data,
             "client_id": client_id,
             "create_time": int(time.time() * 1000),
@@ -172,3 +181,9 @@ class Submission:
         for below in made.folders.values():
             folder.make(base, *Path(below).parts[1:])
         return found
+
+
+def _makes_none() -> bool:
+    """Say whether this ComfyUI makes previews only of prompts that ask for them: from 0.5 on."""
+    default = getattr(nodes.latent_preview, "default_preview_method", None)
+    return default is LatentPreviewMethod.NoPreviews

@@ -41,7 +41,7 @@ class HfTarget(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore", populate_by_name=True)
 
-    repo: str = Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")
+    repo: str = Field(pattern=r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?$")
     repo_type: Literal["model", "dataset"] = "model"
     revision: str = Field(default="main", min_length=1)
     directory: str = ""

@@ -34,6 +34,10 @@ GONE_ON = {"412", "416", "InvalidRange", "PreconditionFailed"}
 """The object is another than the one whose part was asked for."""
 
 
+STOP_S = 2.0
+"""Seconds that a cancelled upload is waited for, so that nothing of it comes later."""
+
+
 class S3Target(BaseModel):
     """Where outputs are uploaded to: ``prefix`` stands in front of each name as it is."""
 
@@ -116,7 +120,11 @@ class S3Backend:
             self._http.put(self._signed("put_object", place, keys), source, None, cancel)
             return
         with translated(url, keys):
-            until_done(lambda: _upload(self._clients.of(keys), place, source, cancel), cancel)
+            until_done(
+                lambda: _upload(self._clients.of(keys), place, source, cancel),
+                cancel,
+                stops_within_s=STOP_S,
+            )
 
     def close(self) -> None:
         self._clients.close()

@@ -18,7 +18,11 @@ T = TypeVar("T")
 
 
 def until_done(
-    call: Callable[[], T], cancel: Cancel, discard: Callable[[T], object] = lambda _: None
+    call: Callable[[], T],
+    cancel: Cancel,
+    discard: Callable[[T], object] = lambda _: None,
+    *,
+    stops_within_s: float = 0.0,
 ) -> T:
     """Return what ``call`` returns, or stop to wait for it once it is cancelled.
 
@@ -27,6 +31,7 @@ def until_done(
 
     Args:
         discard: Gets the result that came too late.
+        stops_within_s: How long a cancelled ``call`` that sees that itself is waited for.
 
     Raises:
         Cancelled: It was cancelled.
@@ -38,6 +43,7 @@ def until_done(
             thread.start()
             return future.result()
     except CancelledError:
+        thread.join(stops_within_s)
         raise Cancelled from None
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -11,16 +12,14 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from comfyui_stateless.api.app import create_app
+from comfyui_stateless.background import Background
 from comfyui_stateless.config import Settings
-from comfyui_stateless.jobs import Jobs
-from comfyui_stateless.outputs import Encoders
 from comfyui_stateless.pipeline import Services
-from comfyui_stateless.readiness import Phase, Readiness
+from comfyui_stateless.readiness import Phase
 from tests.fakes import FakeEngine, graph
+from tests.wiring import background_for, end, services_for
 
 Client = TestClient[web.Request, web.Application]
-
-ENCODERS = Encoders(threads=2)
 
 
 class PlainServer(TestServer):
@@ -37,6 +36,7 @@ class Site:
     client: Client
     services: Services
     engine: FakeEngine
+    background: Background
 
     def prompt(self, accept: str | None = None, **fields: Any) -> Any:
         """Post a prompt, the usual graph if no other is given."""
@@ -68,31 +68,34 @@ async def start() -> AsyncIterator[Start]:
 
 
 @pytest.fixture
-def serve(start: Start) -> Serve:
+async def serve(start: Start, tmp_path: Path) -> AsyncIterator[Serve]:
     """Serve an engine, a fake one if none is given, with settings by name."""
+    sites: list[Site] = []
 
     async def serve_engine(
         engine: FakeEngine | None = None,
         *,
         phase: Phase = Phase.READY,
         headers: dict[str, str] | None = None,
+        below: str = "",
+        change: Callable[[web.Application], object] = lambda app: None,
         **settings: Any,
     ) -> Site:
-        services = services_for(engine or FakeEngine(), phase, **settings)
+        services = services_for(engine or FakeEngine(), tmp_path, phase, **settings)
         assert isinstance(services.engine, FakeEngine)
-        client = await start(create_app(services, headers=headers or {}))
-        return Site(client, services, services.engine)
+        background = background_for(services)
+        await background.open()
+        app = create_app(services, background, headers=headers or {})
+        change(app)
+        if below:
+            root = web.Application(client_max_size=10)
+            root.add_subapp(below, app)
+            app = root
+        client = await start(app)
+        sites.append(Site(client, services, services.engine, background))
+        return sites[-1]
 
-    return serve_engine
-
-
-def services_for(engine: FakeEngine, phase: Phase, **settings: Any) -> Services:
-    chosen = Settings(**settings)
-    readiness = Readiness()
-    readiness.enter(phase)
-    jobs = Jobs(
-        engine.queue_depth,
-        max_depth=chosen.max_queue_depth,
-        reject_when_full=chosen.reject_when_full,
-    )
-    return Services(chosen, readiness, engine, ENCODERS, jobs)
+    yield serve_engine
+    for site in sites:
+        await site.background.close()
+        await end(site.services)

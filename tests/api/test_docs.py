@@ -4,13 +4,9 @@ import re
 import sys
 
 import pytest
-from aiohttp import web
 from yarl import URL
 
-from comfyui_stateless.api.app import create_app
-from comfyui_stateless.readiness import Phase
-from tests.api.conftest import Serve, Start, services_for
-from tests.fakes import FakeEngine
+from tests.api.conftest import Serve
 
 
 @pytest.mark.parametrize("path", ["/docs", "/docs/"])
@@ -30,10 +26,8 @@ async def test_the_page_names_its_parts_relative_and_each_is_there(serve: Serve,
             assert await response.read()
 
 
-async def test_the_page_works_below_a_prefix(start: Start) -> None:
-    root = web.Application()
-    root.add_subapp("/api/stateless", create_app(services_for(FakeEngine(), Phase.READY)))
-    client = await start(root)
+async def test_the_page_works_below_a_prefix(serve: Serve) -> None:
+    client = (await serve(below="/api/stateless")).client
     async with client.get("/api/stateless/docs") as response:
         page = await response.text()
         (bundle,) = re.findall(r'src="([^"]*bundle.js)"', page)

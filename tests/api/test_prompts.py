@@ -8,13 +8,11 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from comfyui_stateless import __version__
-from comfyui_stateless.api.app import create_app
 from comfyui_stateless.api.schemas import HealthReply, ReadyReply
 from comfyui_stateless.readiness import Phase
-from tests.api.conftest import Serve, services_for
+from tests.api.conftest import Serve
 from tests.fakes import FakeEngine, Gate, Play, eventually, graph
 
 ODD_IDS = [
@@ -277,10 +275,8 @@ async def test_every_answer_forbids_caching_and_carries_the_extra_headers(serve:
             assert response.headers["Access-Control-Allow-Origin"] == "*"
 
 
-async def test_the_same_application_serves_below_a_prefix(start: Any) -> None:
-    root = web.Application(client_max_size=10)
-    root.add_subapp("/api/stateless", create_app(services_for(FakeEngine(), Phase.READY)))
-    client = await start(root)
+async def test_the_same_application_serves_below_a_prefix(serve: Serve) -> None:
+    client = (await serve(below="/api/stateless")).client
     async with client.post("/api/stateless/prompt", json={"prompt": graph()}) as response:
         assert response.status == 200
     async with client.get("/api/stateless/nothing") as response:

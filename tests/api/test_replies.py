@@ -18,7 +18,7 @@ from PIL import Image
 from comfyui_stateless.api.archive import archive, entry_names
 from comfyui_stateless.api.replies import disposition
 from comfyui_stateless.api.schemas import PromptReply
-from comfyui_stateless.api.streams import Text
+from comfyui_stateless.bodies import Text
 from comfyui_stateless.engine import OutputFile
 from tests.api.conftest import Serve
 from tests.fakes import PIXELS, FakeEngine, Play, eventually, graph
@@ -252,12 +252,8 @@ async def test_a_zip_beyond_32_bits_is_written_with_64(tmp_path: Path) -> None:
     parts = await archive(b"{}", [("small", small), ("large", large)], max_32=100)
     written = tmp_path / "archive.zip"
     with written.open("wb") as file:
-
-        async def send(chunk: bytes | memoryview) -> None:
-            file.write(chunk)
-
         for part in parts:
-            await part.write(send)
+            file.writelines(part.chunks())
     assert written.stat().st_size == sum(part.size for part in parts)
     assert isinstance(parts[-1], Text)
     assert b"PK\x06\x06" in parts[-1].data

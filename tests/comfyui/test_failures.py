@@ -123,7 +123,7 @@ REFUSED = {
     "an image that is not there": (
         {"1": node("LoadImage", image="nothing.png"),
          "9": node("SaveImage", images=["1", 0], filename_prefix="x")},
-        "invalid_prompt", "prompt.1.inputs.image",
+        "invalid_input", "prompt.1.inputs.image",
     ),
 }  # fmt: skip
 

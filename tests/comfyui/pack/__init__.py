@@ -6,11 +6,14 @@ from pathlib import Path
 import folder_paths
 import torch
 from comfy.model_management import throw_exception_if_processing_interrupted
+from comfy.utils import ProgressBar
 from comfy_execution.graph_utils import GraphBuilder
+from PIL import Image
 
 from . import (
     loaders,
     remote,  # noqa: F401  it registers routes
+    watching,  # noqa: F401  it registers a route
 )
 
 IMAGE_IN = {"required": {"image": ("IMAGE",)}}
@@ -111,6 +114,31 @@ class Waits:
             if not stubborn:
                 throw_exception_if_processing_interrupted()
             time.sleep(0.01)
+        return (image,)
+
+
+class Steps:
+    """Tells its progress, with pictures of it, as samplers do."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "run", "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "image": ("IMAGE",),
+                "steps": ("INT", {"default": 5}),
+                "seconds": ("FLOAT", {"default": 0.0}),
+                "nonce": ("STRING", {"default": ""}),
+            }
+        }
+
+    def run(self, image, steps, seconds, nonce):
+        bar = ProgressBar(steps)
+        for step in range(steps):
+            time.sleep(seconds)
+            shade = (step * 255 // steps, 0, 0)
+            bar.update_absolute(step + 1, steps, ("JPEG", Image.new("RGB", (40, 20), shade), 64))
         return (image,)
 
 
@@ -216,6 +244,59 @@ class SavesLarge:
         return {"ui": {"files": [{"filename": file, "subfolder": subfolder, "type": "output"}]}}
 
 
+class Notes:
+    """Writes a file below a filename_prefix, reports it, and gives its path to who wants it."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_NODE = ("STRING",), "run", "test", True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "text": ("STRING", {"default": ""}),
+                "filename_prefix": ("STRING", {"default": "notes/note"}),
+            }
+        }
+
+    def run(self, text, filename_prefix):
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+            filename_prefix, folder_paths.get_output_directory()
+        )
+        path = Path(folder, f"{name}_{counter:05}_.txt")
+        path.write_text(text)
+        file = {"filename": path.name, "subfolder": subfolder, "type": "output"}
+        return {"ui": {"files": [file]}, "result": (str(path),)}
+
+
+class Appends:
+    """Changes a file that an earlier node wrote."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_NODE = (), "run", "test", True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"path": ("STRING", {"forceInput": True}), "text": ("STRING", {})}}
+
+    def run(self, path, text):
+        path = Path(path)
+        path.write_text(path.read_text() + text)
+        return {"ui": {"text": [text]}}
+
+
+class Texts:
+    """A list of texts: what takes one text runs once for each."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("STRING",), "run", "test"
+    OUTPUT_IS_LIST = (True,)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"count": ("INT", {"default": 3})}}
+
+    def run(self, count):
+        return ([f"text {number}" for number in range(count)],)
+
+
 class Says:
     """Shows a text."""
 
@@ -295,11 +376,15 @@ NODE_CLASS_MAPPINGS = {
         Sizes,
         Raises,
         Waits,
+        Steps,
         Blackens,
         Expands,
         WritesFile,
         SavesSilently,
         SavesLarge,
+        Notes,
+        Appends,
+        Texts,
         Says,
         Prefix,
         TellsSecrets,

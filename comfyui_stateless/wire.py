@@ -6,8 +6,6 @@ import json
 import math
 from typing import Any
 
-from ..engine import OutputFile
-
 
 def to_json(value: Any) -> bytes:
     """Return ``value`` as compact ASCII JSON.
@@ -19,20 +17,6 @@ def to_json(value: Any) -> bytes:
         return _dumps(value)
     except ValueError:
         return _dumps(_finite(value))
-
-
-def describe(output: OutputFile) -> dict[str, Any]:
-    """Return what replies say of an output beside its bytes."""
-    described: dict[str, Any] = {
-        "node_id": output.node_id,
-        "filename": output.filename,
-        "type": output.kind,
-        "media_type": output.media_type,
-        "size_bytes": output.size,
-    }
-    if output.width is not None and output.height is not None:
-        described |= {"width": output.width, "height": output.height}
-    return described
 
 
 def _dumps(value: Any) -> bytes:

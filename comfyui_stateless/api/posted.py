@@ -1,0 +1,67 @@
+"""The prompt that a client has posted, as JSON or as a form with files."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from ..errors import RequestError
+from ..inputs import Uploaded
+from ..journal import IdempotencyKey
+from ..pipeline import Services
+from ..requests import PromptRequest, parse_prompt
+from .body import parsed, read_body
+from .forms import is_form, read_form
+
+KEY_HEADER = "Idempotency-Key"
+MAX_KEY_LENGTH = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """What came in.
+
+    Attributes:
+        uploads: The files of a form, by the name of their part.
+        key: The Idempotency-Key, None if there is none.
+    """
+
+    request: PromptRequest
+    uploads: Mapping[str, Uploaded]
+    key: IdempotencyKey | None
+
+
+async def read_prompt(request: web.Request, services: Services, stack: AsyncExitStack) -> Posted:
+    """Read the body of a prompt; its files live as long as ``stack``.
+
+    Raises:
+        RequestError: It is no such request; a subclass says how.
+    """
+    limit = services.settings.max_body_bytes
+    uploads: Mapping[str, Uploaded] = {}
+    if is_form(request):
+        folder = await stack.enter_async_context(services.engine.workspace(str(uuid.uuid4())))
+        form = await read_form(request, limit, folder.folder)
+        body, uploads = form.body, form.files
+    else:
+        body = await read_body(request, limit)
+    return Posted(await parsed(body, parse_prompt), uploads, _key(request, body, uploads))
+
+
+def _key(
+    request: web.Request, body: bytes, uploads: Mapping[str, Uploaded]
+) -> IdempotencyKey | None:
+    key = request.headers.get(KEY_HEADER, "").strip()
+    if not key:
+        return None
+    if len(key) > MAX_KEY_LENGTH:
+        raise RequestError(f"{KEY_HEADER} has more than {MAX_KEY_LENGTH} characters.")
+    digest = hashlib.sha256(body)
+    for name, file in sorted(uploads.items()):
+        digest.update(f"\0{name}\0{file.digest}".encode())
+    return IdempotencyKey(key, digest.hexdigest())

@@ -1,0 +1,337 @@
+"""Jobs that were answered with 202: they go on without their caller, and outlive the process.
+
+An accepted job is in the journal before its caller is told. It is run again when the process died
+under it, until it was tried ``MAX_ATTEMPTS`` times; then its failure is what is announced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from .engine import PromptResult
+from .errors import Crashed, RequestError, StatelessError, StorageError, Unavailable
+from .idempotency import Idempotency
+from .inputs import Uploaded
+from .jobs import UNRECORDED, Job, JobState, Record
+from .journal import AcceptedJob, IdempotencyKey, Journal, StoredResult
+from .pipeline import Services, run
+from .recording import Kept, Recorded, recorded_request
+from .requests import PromptRequest
+from .shared import SharedRun
+from .webhooks import Webhooks
+
+log = logging.getLogger("comfyui_stateless.background")
+
+MESSAGES_GRACE_S = 5.0
+"""Seconds that messages under way get when the process ends; the journal keeps the others."""
+
+SWEEP_INTERVAL_S = 30.0
+"""How often results that are too old are deleted."""
+
+Answer = Mapping[str, Any]
+"""The body of a 202."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Books:
+    """What is there once the journal is open."""
+
+    journal: Journal
+    webhooks: Webhooks
+    idempotency: Idempotency
+
+
+class Background:
+    """Runs accepted jobs, and those that are shared. ``open`` it before anything else.
+
+    Args:
+        open_journal: Opens where accepted jobs are recorded.
+        webhooks_for: Makes what sends the messages of a journal.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        open_journal: Callable[[], Awaitable[Journal]],
+        webhooks_for: Callable[[Journal], Webhooks],
+    ) -> None:
+        self._services = services
+        self._open_journal = open_journal
+        self._webhooks_for = webhooks_for
+        self._books: _Books | None = None
+        self._tasks: dict[asyncio.Task[None], Job | None] = {}
+
+    async def open(self) -> None:
+        """Open the journal.
+
+        Raises:
+            StorageError: It cannot be used; the message says why.
+        """
+        journal = await self._open_journal()
+        self._books = _Books(journal, self._webhooks_for(journal), Idempotency(journal))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether ``open`` has been called and succeeded."""
+        return self._books is not None
+
+    @property
+    def idempotency(self) -> Idempotency:
+        """Knows the keys of requests."""
+        return self._opened.idempotency
+
+    @property
+    def _opened(self) -> _Books:
+        if self._books is None:
+            raise Unavailable("The journal is not open yet.", headers={"Retry-After": "5"})
+        return self._books
+
+    @property
+    def _journal(self) -> Journal:
+        return self._opened.journal
+
+    @property
+    def _webhooks(self) -> Webhooks:
+        return self._opened.webhooks
+
+    def emit(self, event: str, data: Mapping[str, Any], job: str) -> None:
+        """Send a system event to the operator's webhook, if there is one for it."""
+        if self._books is not None:
+            self._books.webhooks.emit(event, data, job)
+
+    async def resume(self) -> None:
+        """Send what is due, and run the jobs again that the last process left unfinished.
+
+        Raises:
+            StorageError: The journal cannot be read.
+        """
+        await self._webhooks.start()
+        for accepted in await self._journal.unfinished():
+            _ = self._begin(self._again(accepted))
+        _ = self._begin(self._sweep())
+
+    async def result(self, caller_id: str) -> StoredResult | None:
+        """Return what is kept of the newest ended job of an id, None if nothing is.
+
+        Raises:
+            StorageError: The journal cannot be read.
+        """
+        return await self._journal.result(caller_id)
+
+    async def result_of_run(self, run_id: str) -> StoredResult | None:
+        """Return what is kept of a run, None if nothing is.
+
+        Raises:
+            StorageError: The journal cannot be read.
+        """
+        return await self._journal.result_of_run(run_id)
+
+    async def accept(
+        self,
+        request: PromptRequest,
+        uploads: Mapping[str, Uploaded],
+        files: AsyncExitStack,
+        key: IdempotencyKey | None = None,
+    ) -> Answer:
+        """Begin a job; return when it is safely recorded, with what its caller may be told.
+
+        Cancelling the call before that stops the job.
+
+        Args:
+            files: Closed when the job needs the files of its request no more.
+
+        Raises:
+            StatelessError: Why it was not accepted.
+        """
+        await self._check(request)
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        task = self._begin(self._first(request, uploads, files.pop_all(), key, answer))
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+
+    async def _check(self, request: PromptRequest) -> None:
+        """Refuse a receiver that can never be reached, before anything runs."""
+        if request.receiver is None:
+            return
+        name = "webhook" if request.webhook_v2 is None else "webhook_v2"
+        try:
+            await self._webhooks.check_url(request.receiver)
+        except StorageError as error:
+            raise RequestError(
+                f"{name}: {error.message}", location=name, details={"reason": error.code}
+            ) from error
+
+    def share(
+        self,
+        request: PromptRequest,
+        uploads: Mapping[str, Uploaded],
+        files: AsyncExitStack,
+        key: IdempotencyKey | None = None,
+    ) -> SharedRun:
+        """Begin a job that callers wait for, and may join; with a key its result is kept.
+
+        Args:
+            files: Closed when the job needs the files of its request no more.
+
+        Raises:
+            QueueFull: As when any job is opened.
+        """
+        stack = files.pop_all()
+        job = stack.enter_context(self._services.jobs.open(request))
+        shared = SharedRun(job, stop_when_left=self._services.settings.cancel_on_disconnect)
+        record = Kept(request, job.run_id, self._journal, key) if key else UNRECORDED
+        _ = self._begin(self._shared(request, uploads, stack, shared, record))
+        return shared
+
+    def park(self) -> None:
+        """Let go of the accepted jobs that wait: they are run after the next start."""
+        for task, job in self._tasks.items():
+            if job is not None and job.state is JobState.QUEUED:
+                task.cancel()
+
+    def abandon(self) -> None:
+        """Let go of every accepted job, also of those that run."""
+        for task, job in self._tasks.items():
+            if job is not None:
+                task.cancel()
+
+    async def close(self) -> None:
+        """Stop everything; what is not finished is run after the next start."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._books is not None:
+            await self._books.webhooks.close(MESSAGES_GRACE_S)
+            await self._books.journal.close()
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
+        return task
+
+    async def _first(
+        self,
+        request: PromptRequest,
+        uploads: Mapping[str, Uploaded],
+        files: AsyncExitStack,
+        key: IdempotencyKey | None,
+        answer: asyncio.Future[Answer],
+    ) -> None:
+        def accepted(reply: Answer) -> None:
+            if not answer.done():
+                answer.set_result(reply)
+
+        async with files:
+            try:
+                with self._services.jobs.open(request) as job:
+                    record = Recorded(
+                        request, job.run_id, self._journal, self._webhooks.submit, accepted, key
+                    )
+                    await self._run(request, job, uploads, record)
+            except StatelessError as error:
+                if not answer.done():
+                    answer.set_exception(error)
+            finally:
+                answer.cancel()
+
+    async def _shared(
+        self,
+        request: PromptRequest,
+        uploads: Mapping[str, Uploaded],
+        files: AsyncExitStack,
+        shared: SharedRun,
+        record: Record,
+    ) -> None:
+        services, job = self._services, shared.job
+        async with files, services.engine.workspace(job.run_id) as workspace:
+            try:
+                outcome: PromptResult | StatelessError = await services.jobs.finish(
+                    job, lambda: run(request, services, job, workspace, uploads), record
+                )
+            except StatelessError as error:
+                outcome = error
+            except asyncio.CancelledError:
+                outcome = Unavailable("The server is shutting down.")
+            await shared.settle(outcome)
+
+    async def _again(self, accepted: AcceptedJob) -> None:
+        """Run a job that a dead process left, or announce that it is not run any more."""
+        services = self._services
+        async with services.engine.workspace(str(uuid.uuid4())) as folder:
+            try:
+                contents = await self._journal.job_contents(accepted.run_id)
+                request, uploads = await asyncio.to_thread(
+                    recorded_request, contents, folder.folder
+                )
+            except (OSError, ValueError, LookupError, StorageError) as error:
+                log.error("The record of run %s cannot be read: %s", accepted.run_id, error)
+                return
+            record = Recorded(request, accepted.run_id, self._journal, self._webhooks.submit)
+            refusal = _refusal(accepted, services.settings.max_attempts)
+            with services.jobs.open(request, accepted.run_id) as job:
+                try:
+                    await self._run(request, job, uploads, record, refusal)
+                except StatelessError:
+                    log.debug("Job %s has ended", job)
+
+    async def _run(
+        self,
+        request: PromptRequest,
+        job: Job,
+        uploads: Mapping[str, Uploaded],
+        record: Record,
+        refusal: StatelessError | None = None,
+    ) -> None:
+        """Run a job to its end, or to ``refusal`` if there is one.
+
+        Raises:
+            StatelessError: How it failed; it is recorded.
+        """
+        services = self._services
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks[task] = job
+        async with services.engine.workspace(job.run_id) as workspace:
+
+            async def work() -> PromptResult:
+                if refusal is not None:
+                    raise refusal
+                return await run(request, services, job, workspace, uploads, record)
+
+            await services.jobs.finish(job, work, record)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_INTERVAL_S)
+            try:
+                await self._journal.sweep()
+            except StorageError as error:
+                log.warning("Old results cannot be deleted: %s", error.message)
+
+
+def _refusal(accepted: AcceptedJob, max_attempts: int) -> StatelessError | None:
+    """Return why a job that was left is not run again, None if it is."""
+    if accepted.attempts >= max_attempts:
+        return Crashed(
+            f"The server died {accepted.attempts} times while this job ran or was about to; "
+            "it is not tried again.",
+            details={"attempts": accepted.attempts},
+        )
+    if accepted.needs_secrets:
+        return Crashed(
+            "The server died before this job was done, and the API keys that it came with are "
+            "not kept: send it again.",
+            details={"attempts": accepted.attempts},
+        )
+    return None

@@ -1,0 +1,116 @@
+"""Models that callers have fetched into model folders ahead of time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from .cache import Cache, DownloadProgress
+from .engine import Engine
+from .errors import InvalidInput, StatelessError
+from .naming import header_id, leaves_folder, redacted
+from .requests import DownloadRequest
+
+log = logging.getLogger("comfyui_stateless.downloads")
+
+
+@dataclass(frozen=True, slots=True)
+class Downloaded:
+    """A model that is in its folder now.
+
+    Attributes:
+        filename: Its path inside the folder.
+        size: Bytes.
+        seconds: From the request until it was there.
+    """
+
+    filename: str
+    size: int
+    seconds: float
+
+
+class Downloads:
+    """Fetches models into model folders, in the background where nobody waits."""
+
+    def __init__(self, cache: Cache, engine: Engine) -> None:
+        self._cache = cache
+        self._engine = engine
+        self._running: set[asyncio.Task[None]] = set()
+
+    def check(self, request: DownloadRequest) -> str:
+        """See that a request can be begun; return the path that its model will have.
+
+        Raises:
+            StatelessError: The URL, the folder or the name will not do.
+        """
+        self._cache.backend_for(request.url)
+        self._engine.model_extensions(request.model_type)
+        name = request.filename or _basename(request.url)
+        if not name:
+            raise InvalidInput(
+                "The URL's path has no file name; give one as filename.", location="filename"
+            )
+        if leaves_folder(name) or not PurePosixPath(name).name:
+            raise InvalidInput(
+                "filename must be a path inside the model folder.", location="filename"
+            )
+        return name
+
+    async def fetch(self, request: DownloadRequest) -> Downloaded:
+        """Fetch a model and link it into its folder.
+
+        Raises:
+            StatelessError: It cannot be had, or something else has its name.
+        """
+        name = self.check(request)
+        began = time.perf_counter()
+        lease = await self._cache.fetch(
+            request.url,
+            auth=request.auth,
+            sha256=request.sha256,
+            refuse_html=True,
+            folder=request.model_type,
+        )
+        try:
+            if not PurePosixPath(name).suffix:
+                name += lease.path.suffix
+            linked = await self._engine.link_model(
+                request.model_type, name, lease.path, replace=True
+            )
+            await lease.add_link(linked.path)
+        finally:
+            lease.release()
+        return Downloaded(linked.name, lease.size, time.perf_counter() - began)
+
+    def start(self, request: DownloadRequest) -> None:
+        """Fetch a model while nobody waits for it; the log says how that ends."""
+        task = asyncio.create_task(self._fetched(request))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    def under_way(self) -> tuple[DownloadProgress, ...]:
+        """Return what is being downloaded now, for whomever."""
+        return self._cache.downloads()
+
+    async def _fetched(self, request: DownloadRequest) -> None:
+        place = f"{redacted(request.url)} into {request.model_type}"
+        try:
+            done = await self.fetch(request)
+        except StatelessError as error:
+            log.error("Downloading %s failed: %s", ascii(place), ascii(error.message))
+        except Exception:
+            log.exception("Downloading %s failed", ascii(place))
+        else:
+            log.info(
+                "Downloaded %s as %s: %d bytes in %.1f s",
+                ascii(place), header_id(done.filename), done.size, done.seconds,
+            )  # fmt: skip
+
+
+def _basename(url: str) -> str:
+    path = urlsplit(url).path
+    return PurePosixPath(path if url.startswith("s3://") else unquote(path)).name

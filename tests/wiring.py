@@ -1,0 +1,89 @@
+"""Services on a scripted engine: everything else is real, in a folder of the test's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from comfyui_stateless.background import Background
+from comfyui_stateless.cache import Cache
+from comfyui_stateless.config import Settings
+from comfyui_stateless.downloads import Downloads
+from comfyui_stateless.inputs import Fetcher
+from comfyui_stateless.jobs import Jobs
+from comfyui_stateless.journal import Journal, Limits
+from comfyui_stateless.outputs import Encoders
+from comfyui_stateless.pipeline import Services
+from comfyui_stateless.readiness import Phase, Readiness
+from comfyui_stateless.repositories import Repositories
+from comfyui_stateless.storage.backends import open_backends
+from comfyui_stateless.storage.connections import Client
+from comfyui_stateless.storage.policy import Policy
+from comfyui_stateless.uploads import Uploads
+from comfyui_stateless.webhooks import Options, Signer, Webhooks
+from tests.fakes import FakeEngine
+
+ENCODERS = Encoders(threads=2)
+
+
+def settings_in(folder: Path, **chosen: Any) -> Settings:
+    """Return settings whose folders lie in ``folder``; this machine's addresses are trusted."""
+    defaults = {
+        "cache_dir": folder / "cache",
+        "state_dir": folder / "state",
+        "http_trusted_origins": "*",
+    }
+    return Settings(**{**defaults, **chosen})
+
+
+def services_for(
+    engine: FakeEngine, folder: Path, phase: Phase = Phase.READY, **chosen: Any
+) -> Services:
+    settings = settings_in(folder, **chosen)
+    readiness = Readiness()
+    readiness.enter(phase)
+    access = settings.http
+    policy, backends = Policy(access), open_backends(settings)
+    cache = Cache(
+        settings.cache_dir,
+        backends.for_url,
+        limit_bytes=settings.cache_bytes,
+        retry_delays=(0.01, 0.01),
+    )
+    repositories = Repositories(
+        settings.cache_dir / "repositories", Client(policy, access.proxies), access.proxies
+    )
+    return Services(
+        settings=settings,
+        readiness=readiness,
+        engine=engine,
+        encoders=ENCODERS,
+        cache=cache,
+        repositories=repositories,
+        fetcher=Fetcher(cache, repositories, engine),
+        downloads=Downloads(cache, engine),
+        uploads=Uploads(backends, retry_delays=(0.01, 0.01), policy=policy),
+        jobs=Jobs(
+            engine.queue_depth,
+            max_depth=settings.max_queue_depth,
+            reject_when_full=settings.reject_when_full,
+            result_ttl_s=settings.result_ttl_s,
+        ),
+    )
+
+
+def background_for(services: Services, *, key: bytes | None = None) -> Background:
+    settings = services.settings
+    limits = Limits(result_ttl_s=settings.result_ttl_s, result_max_bytes=settings.result_max_bytes)
+    options = Options(signer=Signer(key), retries=settings.prompt_webhook_retries)
+    return Background(
+        services,
+        lambda: Journal.open(settings.state_dir, limits),
+        lambda journal: Webhooks(journal, Policy(settings.http), options),
+    )
+
+
+async def end(services: Services) -> None:
+    """Give up what services hold."""
+    services.uploads.close()
+    await services.cache.close()
