@@ -34,6 +34,7 @@ class Plan:
         jobs: Jobs that wait while ``/ready`` is asked.
         probes: Times that it is asked.
         large_mib: Size of the large file.
+        download_mib, limited_mib, s3_mib: Sizes of what is downloaded, from the servers named.
     """
 
     rounds: int = 5
@@ -42,9 +43,22 @@ class Plan:
     jobs: int = 1000
     probes: int = 1000
     large_mib: int = 1024
+    download_mib: int = 2048
+    limited_mib: int = 256
+    s3_mib: int = 1024
 
 
-QUICK = Plan(rounds=2, requests=80, pictures=24, jobs=200, probes=200, large_mib=128)
+QUICK = Plan(
+    rounds=2,
+    requests=80,
+    pictures=24,
+    jobs=200,
+    probes=200,
+    large_mib=128,
+    download_mib=128,
+    limited_mib=128,
+    s3_mib=64,
+)
 
 
 @dataclass(frozen=True)

@@ -81,5 +81,7 @@ BUDGETS = {
     "memory.growth": Budget("ours", "at most", 64),
     "import.time": Budget("ours", "at most", 150),
     "queue.waiting": Budget("ours", "at most", 50),
+    "download.local": Budget("ratio", "at least", 1.3),
+    "download.limited": Budget("ratio", "at least", 5),
 }
 """The budgets that apply so far, in the units of their rows."""

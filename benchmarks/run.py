@@ -19,7 +19,7 @@ from typing import Any
 # As a script it finds its neighbours as the package that they are for the type checker.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import memory, pictures, queueing, report, smallest, startup, worker
+from benchmarks import downloads, memory, pictures, queueing, report, smallest, startup, worker
 from benchmarks.bench import QUICK, Bench, Plan, install, running
 from benchmarks.rows import Row
 from comfyui_stateless import __version__
@@ -36,6 +36,13 @@ MEASURES: dict[str, Callable[[Bench], list[Row]]] = {
     "queue": queueing.measure,
 }
 IMPORT = "import"
+
+# These need no ComfyUI.
+APART: dict[str, Callable[[Plan], list[Row]]] = {
+    "download": downloads.measure_download,
+    "s3": downloads.measure_s3,
+    "shared": downloads.measure_shared,
+}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -66,7 +73,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
-    names = (*MEASURES, IMPORT)
+    names = (*MEASURES, IMPORT, *APART)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=positive, help="of each measurement; default: 5")
     parser.add_argument(
@@ -98,6 +105,9 @@ def measured(comfyui: Install, plan: Plan, only: Sequence[str]) -> list[Row]:
     if IMPORT in only:
         print(f"measuring: {IMPORT}", file=sys.stderr, flush=True)
         rows += startup.measure(comfyui, plan)
+    for name in (name for name in APART if name in only):
+        print(f"measuring: {name}", file=sys.stderr, flush=True)
+        rows += APART[name](plan)
     return rows
 
 
