@@ -216,6 +216,7 @@ async def test_no_secret_is_in_any_file_log_or_message(
             await cache.fetch(url.replace("/model", "/broken"), auth=auth)
         said.append(f"{caught.value} {caught.value.details}")
     said += [record.getMessage() for record in caplog.records]
+    await cache.close()  # the locks of the last fetches are being removed
     for name in names(folder):
         said += [name, (folder / name).read_bytes().decode("latin-1")]
     assert not [text for text in said if "planted" in text]

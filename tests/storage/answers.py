@@ -50,6 +50,8 @@ def answering(answer: Answering, calls: list[Call]) -> Iterator[str]:
 
 
 class _Server(ThreadingHTTPServer):
+    request_queue_size = 128
+
     def handle_error(self, request: object, client_address: object) -> None:
         """Keep quiet: clients that hang up are part of the tests."""
 
