@@ -89,9 +89,10 @@ class ComfyServer:
             *self.args,
         ]  # fmt: skip
         inherited = {k: v for k, v in os.environ.items() if k in {"PATH", "HOME", "LANG", "TMPDIR"}}
+        own = {"STATE_DIR": str(self.base / "state"), "CACHE_DIR": str(self.base / "cache")}
         with (self.base / "comfyui.log").open("ab") as log:
             self.process = subprocess.Popen(
-                command, cwd=self.install.home, env={**inherited, **self.env},
+                command, cwd=self.install.home, env={**inherited, **own, **self.env},
                 stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         self._wait()
@@ -102,6 +103,16 @@ class ComfyServer:
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
             self.process = None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to ComfyUI's process alone."""
+        assert self.process is not None
+        os.kill(self.process.pid, number)
+
+    def ended(self, within_s: float) -> int:
+        """Wait until the process has ended by itself; return its exit code."""
+        assert self.process is not None
+        return self.process.wait(within_s)
 
     def _lay_out(self) -> None:
         for name in ("custom_nodes", "input", "output", "temp", "user", "models"):

@@ -1,6 +1,7 @@
 """A route that runs a prompt on the engine and returns all that its observer heard."""
 
 import base64
+import threading
 import time
 import uuid
 from dataclasses import asdict
@@ -48,6 +49,10 @@ class Watcher:
             raise RuntimeError(f"the watcher does not like this {kind}")
 
 
+def note_status(data):
+    STATUSES.append({"thread": threading.current_thread().name, "data": data})
+
+
 def described(file):
     content = file.path.read_text(errors="replace")
     return {
@@ -76,7 +81,7 @@ def served():
 async def watch(request):
     given = await request.json()
     engine, watcher = served(), Watcher(given.get("wanted"), given.get("raises", ()))
-    engine.on_status = STATUSES.append
+    engine.on_status = note_status
     prompt = prepared(given)
     outcome = {}
     async with engine.workspace(prompt.run_id) as workspace:
@@ -94,6 +99,7 @@ async def watch(request):
         {
             **outcome,
             "run_id": prompt.run_id,
+            "loop_thread": threading.current_thread().name,
             "heard": watcher.heard,
             "sockets": ours,
             "statuses": STATUSES[-50:],
