@@ -67,6 +67,7 @@ class Response:
 
     Attributes:
         target: Where it came from in the end.
+        first_headers: Of the first answer, which may have been a redirect.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Response:
         resources: contextlib.ExitStack,
     ) -> None:
         self.target = target
+        self.first_headers = raw.headers
         self.status = raw.status
         self.headers = raw.headers
         self._place = target.redacted
@@ -172,10 +174,12 @@ class Client:
             OSError: The file to send cannot be read.
         """
         first = hop = _Hop(request, self.policy.check_url(request.url))
+        first_headers: http.client.HTTPMessage | None = None
         seen: set[str] = set()
         while hop.target.url not in seen and len(seen) <= MAX_REDIRECTS:
             seen.add(hop.target.url)
             response = self._exchange(hop, cancel)
+            response.first_headers = first_headers = first_headers or response.headers
             location = response.headers.get("Location")
             if response.status not in hop.followed or location is None:
                 return response

@@ -106,19 +106,19 @@ class HttpBackend:
     def head(self, url: str, auth: Auth | None, cancel: Cancel) -> ObjectInfo:
         with self._send("HEAD", url, auth, cancel) as response:
             if response.status not in _HEAD_NOT_TAKEN:
-                return _info(response)
+                return self._completed(_info(response), response)
         with self._send("GET", url, auth, cancel, headers=_FIRST_BYTE) as response:
-            return _info(response)
+            return self._completed(_info(response), response)
 
     def open(self, url: str, auth: Auth | None, span: Span | None, cancel: Cancel) -> HttpDownload:
         headers = _range_headers(span) if span else {}
         response = self._send("GET", url, auth, cancel, headers=headers)
         try:
             if span is None or response.status in _WHOLE:
-                return HttpDownload(response, _whole(response), 0)
+                return HttpDownload(response, self._completed(_whole(response), response), 0)
             info = None if response.status == 416 else _part(response, span)
             if info:
-                return HttpDownload(response, info, span.start)
+                return HttpDownload(response, self._completed(info, response), span.start)
         except BaseException:
             response.close()
             raise
@@ -133,6 +133,10 @@ class HttpBackend:
 
     def close(self) -> None:
         """Nothing stays open: each exchange has a connection of its own."""
+
+    def _completed(self, info: ObjectInfo, response: Response) -> ObjectInfo:
+        """Return ``info`` with what an origin says of its objects in a way of its own."""
+        return info
 
     def _send(
         self,

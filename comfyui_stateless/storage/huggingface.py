@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 from urllib.parse import quote, unquote, urlencode
@@ -18,7 +19,7 @@ from ..config import HttpAccess, HuggingFaceAccess
 from ..errors import StorageError, UnsupportedURL
 from ..naming import leaves_folder, redacted
 from .auth import Auth, BasicAuth, BearerAuth, HeaderAuth, QueryAuth, S3Auth
-from .base import Cancel, Download, ObjectInfo, Put, Source, Span
+from .base import Cancel, Digest, Download, ObjectInfo, Put, Source, Span
 from .connections import Client, Response
 from .http import HttpBackend
 from .hub import HUB, HubApi, HubFile, error_of
@@ -34,6 +35,7 @@ _FILE = re.compile(
     r"/(?:(?P<kind>datasets|spaces)/)?(?P<repo>[\w.-]+(?:/[\w.-]+)?)/(?:resolve|blob)/"
     r"(?P<revision>refs/(?:pr|convert)/[^/]+|[^/]+)/(?P<path>[^?]+)(?:\?.*)?"
 )
+_SHA256 = re.compile(r'"?([0-9a-f]{64})"?')
 
 
 class HfTarget(BaseModel):
@@ -176,7 +178,12 @@ class HuggingFaceBackend:
 
 
 class _HubHttp(HttpBackend):
-    """HTTP, with the Hub's own words for what is wrong."""
+    """HTTP, with the Hub's own words for what is wrong, and for what its large files hash to."""
+
+    def _completed(self, info: ObjectInfo, response: Response) -> ObjectInfo:
+        # The Hub says it where it sends us on to the file's storage, which does not know.
+        linked = _SHA256.fullmatch(response.first_headers.get("X-Linked-Etag", ""))
+        return replace(info, digest=Digest("sha256", linked[1])) if linked else info
 
     def _send(self, *arguments: Any, **options: Any) -> Response:
         response = super()._send(*arguments, **options)

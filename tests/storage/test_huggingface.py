@@ -27,6 +27,7 @@ from comfyui_stateless.storage.base import (
     Backend,
     Cancel,
     Cancelled,
+    Digest,
     FetchesWhole,
     ObjectInfo,
     Put,
@@ -195,6 +196,18 @@ def test_a_file_is_read_by_any_address_that_the_hub_shows(hub: Hub, url: str) ->
 def test_repositories_of_every_kind_are_read(hub: Hub, name: str, path: str) -> None:
     hub.add(name, "f", name.encode())
     assert get(backend_for(hub), at(path)) == name.encode()
+
+
+def test_a_large_file_comes_with_what_the_hub_says_it_hashes_to(hub: Hub) -> None:
+    file = hub.add(REPO, "large", os.urandom(hub.lfs_from))
+    hub.blobs[file.sha256] = os.urandom(file.size)
+    small = hub.add(REPO, "small", b"small")
+    backend = backend_for(hub)
+    for path, said in (("large", Digest("sha256", file.sha256)), ("small", None)):
+        url = at(f"{REPO}/resolve/main/{path}")
+        with backend.open(url, None, None, Cancel()) as download:
+            assert download.info.digest == said
+    assert not small.is_lfs
 
 
 @pytest.mark.parametrize("revision", ["refs%2Fpr%2F1", "refs/pr/1"])
