@@ -7,11 +7,12 @@ import uuid
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from pydantic import SecretStr
 
-from comfyui_stateless.config import HttpAccess
+from comfyui_stateless.config import HttpAccess, Proxies
 from comfyui_stateless.errors import (
     AccessDenied,
     HostRefused,
@@ -24,7 +25,7 @@ from comfyui_stateless.storage.base import Cancel, Digest, Source, Span
 from comfyui_stateless.storage.connections import Client
 from comfyui_stateless.storage.http import HttpBackend
 from comfyui_stateless.storage.policy import Policy
-from comfyui_stateless.storage.s3 import _Object
+from comfyui_stateless.storage.s3 import S3Backend, _Object
 from tests.storage.contract import (
     OCTETS,
     BackendContract,
@@ -40,6 +41,7 @@ from tests.storage.s3_store import (
     s3_backend,
 )
 from tests.storage.seaweed import ADMIN, BUCKET, READER, STRANGER, Seaweed
+from tests.storage.tiny_proxy import proxy_to
 
 pytestmark = pytest.mark.usefixtures("no_aws")
 
@@ -136,6 +138,26 @@ def test_a_profile_that_is_not_there_is_access_denied(
     monkeypatch.setenv("AWS_PROFILE", "nobodys")
     with pytest.raises(AccessDenied, match="ProfileNotFound"):
         whole(s3_backend(), url)
+
+
+@pytest.mark.parametrize("by_endpoint", [True, False])
+def test_objects_go_through_a_proxy(s3_server: Seaweed, by_endpoint: bool) -> None:
+    endpoint, name = "http://s3.nowhere.example", f"s3://{BUCKET}/{uuid.uuid4().hex}"
+    with proxy_to(urlsplit(s3_server.origin).port or 0) as proxy:
+        proxies = Proxies(http=proxy.url, https=proxy.url)
+        access = HttpAccess(trusted=frozenset({endpoint}))
+        client = Client(Policy(access), proxies)
+        backend = S3Backend(HttpBackend(client, access), proxies)
+        auth = at_endpoint(ADMIN, endpoint) if by_endpoint else ADMIN
+        with pytest.MonkeyPatch.context() as environment:
+            if not by_endpoint:
+                environment.setenv("AWS_ENDPOINT_URL", endpoint)
+            backend.put(name, Source(b"by proxy", 8, OCTETS), auth, Cancel())
+            assert whole(backend, name, auth) == b"by proxy"
+        backend.close()
+    assert proxy.heads
+    assert all(f"http://s3.nowhere.example/{BUCKET}/" in head for head in proxy.heads)
+    assert all("Proxy-Authorization: Basic" in head for head in proxy.heads)
 
 
 def test_without_a_region_the_usual_one_is_signed_for() -> None:
