@@ -21,7 +21,14 @@ from .inputs import Uploaded
 from .jobs import UNRECORDED, Job, JobState, Record
 from .journal import AcceptedJob, IdempotencyKey, Journal, StoredResult
 from .pipeline import Services, run
-from .recording import Kept, Recorded, recorded_request
+from .recording import (
+    Kept,
+    Recorded,
+    Resumed,
+    recorded_files,
+    recorded_request,
+    unreadable_ending,
+)
 from .requests import PromptRequest
 from .shared import SharedRun
 from .webhooks import Webhooks
@@ -89,7 +96,7 @@ class Background:
     @property
     def _opened(self) -> _Books:
         if self._books is None:
-            raise Unavailable("The journal is not open yet.", headers={"Retry-After": "5"})
+            raise Unavailable("The journal is not open.", headers={"Retry-After": "5"})
         return self._books
 
     @property
@@ -131,6 +138,14 @@ class Background:
             StorageError: The journal cannot be read.
         """
         return await self._journal.result_of_run(run_id)
+
+    async def waits(self, caller_id: str) -> bool:
+        """Say whether a job of an id was accepted, and is not finished.
+
+        Raises:
+            StorageError: The journal cannot be read.
+        """
+        return await self._journal.is_unfinished(caller_id)
 
     async def accept(
         self,
@@ -193,16 +208,18 @@ class Background:
         return shared
 
     def park(self) -> None:
-        """Let go of the accepted jobs that wait: they are run after the next start."""
+        """Let go of the accepted jobs that wait and can be run after the next start."""
         for task, job in self._tasks.items():
-            if job is not None and job.state is JobState.QUEUED:
+            if job is not None and job.state is JobState.QUEUED and not job.needs_secrets:
                 task.cancel()
 
-    def abandon(self) -> None:
-        """Let go of every accepted job, also of those that run."""
+    def abandon(self) -> tuple[Job, ...]:
+        """Let go of every accepted job, also of those that run; return them."""
+        jobs = tuple(job for job in self._tasks.values() if job is not None)
         for task, job in self._tasks.items():
             if job is not None:
                 task.cancel()
+        return jobs
 
     async def close(self) -> None:
         """Stop everything; what is not finished is run after the next start."""
@@ -210,9 +227,10 @@ class Background:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._books is not None:
-            await self._books.webhooks.close(MESSAGES_GRACE_S)
-            await self._books.journal.close()
+        books, self._books = self._books, None
+        if books is not None:
+            await books.webhooks.close(MESSAGES_GRACE_S)
+            await books.journal.close()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -236,14 +254,17 @@ class Background:
             try:
                 with self._services.jobs.open(request) as job:
                     record = Recorded(
-                        request, job.run_id, self._journal, self._webhooks.submit, accepted, key
-                    )
+                        request, job.run_id, self._journal, self._webhooks.submit,
+                        accept=accepted, key=key,
+                    )  # fmt: skip
                     await self._run(request, job, uploads, record)
             except StatelessError as error:
                 if not answer.done():
                     answer.set_exception(error)
-            finally:
-                answer.cancel()
+            except asyncio.CancelledError:
+                if not answer.done():
+                    answer.set_exception(_shutting_down())
+                raise
 
     async def _shared(
         self,
@@ -257,40 +278,63 @@ class Background:
         async with files, services.engine.workspace(job.run_id) as workspace:
             try:
                 outcome: PromptResult | StatelessError = await services.jobs.finish(
-                    job, lambda: run(request, services, job, workspace, uploads), record
+                    job, lambda: run(request, services, job, workspace, uploads, record), record
                 )
             except StatelessError as error:
                 outcome = error
             except asyncio.CancelledError:
-                outcome = Unavailable("The server is shutting down.")
+                outcome = _shutting_down()
             await shared.settle(outcome)
 
     async def _again(self, accepted: AcceptedJob) -> None:
         """Run a job that a dead process left, or announce that it is not run any more."""
-        services = self._services
+        try:
+            await self._taken_up(accepted)
+        except StorageError as error:
+            log.error("Run %s stays for the next start: %s", accepted.run_id, error.message)
+
+    async def _taken_up(self, accepted: AcceptedJob) -> None:
+        services, run_id = self._services, accepted.run_id
+        refusal = _refusal(accepted, services.settings.max_attempts)
         async with services.engine.workspace(str(uuid.uuid4())) as folder:
             try:
-                contents = await self._journal.job_contents(accepted.run_id)
-                request, uploads = await asyncio.to_thread(
-                    recorded_request, contents, folder.folder
-                )
-            except (OSError, ValueError, LookupError, StorageError) as error:
-                log.error("The record of run %s cannot be read: %s", accepted.run_id, error)
+                contents = await self._journal.job_contents(run_id)
+                recorded = await asyncio.to_thread(contents.request.read)
+                resumed = recorded_request(recorded)
+            except (OSError, ValueError, LookupError) as error:
+                log.error("The record of run %s cannot be read: %s", run_id, error)
+                await self._journal.finish(run_id, unreadable_ending())
                 return
-            record = Recorded(request, accepted.run_id, self._journal, self._webhooks.submit)
-            refusal = _refusal(accepted, services.settings.max_attempts)
-            with services.jobs.open(request, accepted.run_id) as job:
-                try:
-                    await self._run(request, job, uploads, record, refusal)
-                except StatelessError:
-                    log.debug("Job %s has ended", job)
+            try:
+                uploads = await asyncio.to_thread(recorded_files, contents, folder.folder)
+            except OSError as error:
+                log.error("The files of run %s cannot be read: %s", run_id, error)
+                refusal, uploads = _files_lost(), {}
+            await self._resumed(resumed, run_id, uploads, refusal)
+
+    async def _resumed(
+        self,
+        resumed: Resumed,
+        run_id: str,
+        uploads: Mapping[str, Uploaded],
+        refusal: StatelessError | None,
+    ) -> None:
+        request = resumed.request
+        record = Recorded(
+            request, run_id, self._journal, self._webhooks.submit, graph=resumed.graph
+        )
+        with self._services.jobs.open(request, run_id) as job:
+            try:
+                await self._run(request, job, uploads, record, refusal)
+            except StatelessError:
+                log.debug("Job %s has ended", job)
 
     async def _run(
         self,
         request: PromptRequest,
         job: Job,
         uploads: Mapping[str, Uploaded],
-        record: Record,
+        record: Recorded,
         refusal: StatelessError | None = None,
     ) -> None:
         """Run a job to its end, or to ``refusal`` if there is one.
@@ -309,7 +353,12 @@ class Background:
                     raise refusal
                 return await run(request, services, job, workspace, uploads, record)
 
-            await services.jobs.finish(job, work, record)
+            try:
+                await services.jobs.finish(job, work, record)
+            except asyncio.CancelledError:
+                if job.state is JobState.QUEUED:
+                    await record.not_begun()
+                raise
 
     async def _sweep(self) -> None:
         while True:
@@ -330,8 +379,19 @@ def _refusal(accepted: AcceptedJob, max_attempts: int) -> StatelessError | None:
         )
     if accepted.needs_secrets:
         return Crashed(
-            "The server died before this job was done, and the API keys that it came with are "
+            "The server ended before this job was done, and the API keys that it came with are "
             "not kept: send it again.",
             details={"attempts": accepted.attempts},
         )
     return None
+
+
+def _files_lost() -> StatelessError:
+    return Crashed(
+        "The server ended before this job was done, and the files that it came with cannot be "
+        "read any more: send it again."
+    )
+
+
+def _shutting_down() -> StatelessError:
+    return Unavailable("The server is shutting down.", headers={"Retry-After": "5"})

@@ -35,6 +35,9 @@ LAUNCHER_ONLY = (
 )
 """Variables that only the launcher reads: inside ComfyUI they change nothing."""
 
+SALAD_METADATA_URL = "SALAD_METADATA_URL"
+"""A variable of ours, where all others that begin so are SaladCloud's."""
+
 LogLevel = Literal["trace", "debug", "info", "warn", "error", "fatal"]
 
 
@@ -333,7 +336,7 @@ def system_metadata(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     for name, value in environ.items():
         if name.upper().startswith("SYSTEM_META_"):
             found[name[len("SYSTEM_META_") :]] = value
-        elif name.startswith("SALAD_"):
+        elif name.startswith("SALAD_") and name != SALAD_METADATA_URL:
             found[name.lower()] = value
     return found
 

@@ -56,8 +56,9 @@ async def drain(services: Services, background: Background) -> None:
     services.readiness.enter(Phase.DRAINING)
     background.park()
     if not await jobs.idle(grace_s):
-        background.abandon()
-        jobs.stop_all(Unavailable("The server is shutting down.", headers={"Retry-After": "5"}))
+        left = background.abandon()
+        error = Unavailable("The server is shutting down.", headers={"Retry-After": "5"})
+        jobs.stop_all(error, but=left)
         await jobs.idle(REPLY_S)
     await background.close()
     services.uploads.close()

@@ -40,9 +40,12 @@ class Idempotency:
             KeyReused: The key came with another body.
             StatelessError: It cannot be begun; the key is free again.
         """
-        if live := self._live.get(key.key):
+        while live := self._live.get(key.key):
             _require_same(live.digest, key)
-            return await asyncio.shield(live.answer)
+            answer = await asyncio.shield(live.answer)
+            if not isinstance(answer, SharedRun) or not answer.is_stopped:
+                return answer
+            await answer.settled()  # its callers have hung up, this one perhaps among them
         live = _Live(key.digest, asyncio.get_running_loop().create_future())
         self._live[key.key] = live
         try:
@@ -71,11 +74,11 @@ class Idempotency:
         if owner is None:
             return None
         _require_same(owner.digest, key)
-        stored = await self._journal.result_of_run(owner.run_id)
-        if stored is not None:
-            return stored
-        contents = await self._journal.job_contents(owner.run_id)
-        return recorded_reply(await asyncio.to_thread(contents.request.read))
+        try:
+            contents = await self._journal.job_contents(owner.run_id)
+            return recorded_reply(await asyncio.to_thread(contents.request.read))
+        except (LookupError, FileNotFoundError):  # it is finished by now
+            return await self._journal.result_of_run(owner.run_id)
 
 
 def _require_same(digest: str, key: IdempotencyKey) -> None:

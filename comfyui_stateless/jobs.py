@@ -1,22 +1,17 @@
-"""The life of jobs: which are alive, whose turn it is, how they are stopped and how they end.
-
-Jobs wait here and not in ComfyUI's queue, where a thousand waiting graphs slow every request
-down and anybody's *clear* loses them. Two at a time are handed over: one runs, one is next.
-"""
+"""The life of jobs: which are alive, where they are, how they are stopped and how they end."""
 
 from __future__ import annotations
 
 import asyncio
-import heapq
 import itertools
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from .engine import PreparedPrompt, PromptResult
 from .errors import ExecutionInterrupted, ExecutionTimeout, QueueFull, StatelessError
@@ -25,6 +20,7 @@ from .progress import Progress
 from .requests import PromptRequest
 from .timeline import Timeline
 from .timing import Stopwatch
+from .turns import Begun, Turn, Turns
 
 log = logging.getLogger("comfyui_stateless.jobs")
 
@@ -33,8 +29,7 @@ IDLE_POLL_S = 0.02
 MAX_RECENT = 2000
 """Ended jobs that are known at most."""
 
-PLACES = 2
-"""Prompts that are in ComfyUI's queue at once; more do not raise throughput."""
+T = TypeVar("T")
 
 
 class JobState(str, Enum):
@@ -63,6 +58,8 @@ class Job:
         progress: How far its run is.
         error: What it failed with, as replies have it, once it has.
         result: What came out, without the outputs themselves, once it has succeeded.
+        needs_secrets: Whether it came with what is written down nowhere.
+        opened_at: When its life began, on the monotonic clock.
     """
 
     def __init__(self, request: PromptRequest, run_id: str | None = None) -> None:
@@ -76,6 +73,8 @@ class Job:
         self.progress = Progress(len(request.prompt))
         self.error: dict[str, Any] | None = None
         self.result: PromptResult | None = None
+        self.needs_secrets = bool(request.secret_extra_data)
+        self.opened_at = time.monotonic()
         self.ended_at: float | None = None
         self._queued_at = 0.0
         self._preview_watchers = 0
@@ -177,8 +176,9 @@ class Record(Protocol):
     async def accepted(self, prepared: PreparedPrompt) -> None:
         """Note that the request is known to be good."""
 
-    async def begun(self) -> None:
-        """Note that the job is about to be run."""
+    @property
+    def begun(self) -> Begun | None:
+        """Notes that the job is about to be run; None where nobody counts that."""
 
     async def ended(self, outcome: PromptResult | StatelessError) -> None:
         """Note how the job ended, and what is due because of that."""
@@ -187,10 +187,9 @@ class Record(Protocol):
 class Unrecorded:
     """For jobs whose caller waits: if the process dies, the caller knows."""
 
-    async def accepted(self, prepared: PreparedPrompt) -> None:
-        pass
+    begun = None
 
-    async def begun(self) -> None:
+    async def accepted(self, prepared: PreparedPrompt) -> None:
         pass
 
     async def ended(self, outcome: PromptResult | StatelessError) -> None:
@@ -198,23 +197,6 @@ class Unrecorded:
 
 
 UNRECORDED = Unrecorded()
-
-
-class Turn:
-    """One of the places in ComfyUI's queue, held until it is released."""
-
-    def __init__(self, release: Callable[[], None]) -> None:
-        self._release: Callable[[], None] | None = release
-
-    def release(self) -> None:
-        """Give the place to the next job. Calling it again changes nothing."""
-        if self._release is not None:
-            release, self._release = self._release, None
-            release()
-
-
-async def _nothing() -> None:
-    pass
 
 
 class Jobs:
@@ -241,11 +223,8 @@ class Jobs:
         self._result_ttl_s = result_ttl_s
         self._live: dict[str, Job] = {}
         self._recent: dict[str, Job] = {}
-        self._places: dict[str, tuple[int, int]] = {}
         self._before_comfyui: set[str] = set()
-        self._free = PLACES
-        self._waiting: list[tuple[int, int, asyncio.Future[Turn]]] = []
-        self._order = itertools.count()
+        self._turns = Turns()
 
     def depth(self) -> int:
         """Return how many prompts wait or run, ours and those of ComfyUI's other clients."""
@@ -277,33 +256,19 @@ class Jobs:
             del self._live[job.run_id]
             job.timeline.close()
 
-    async def turn(self, job: Job, begun: Callable[[], Awaitable[None]] = _nothing) -> Turn:
-        """Wait for a place in ComfyUI's queue: higher priority first, then first come.
+    async def turn(self, job: Job, begun: Begun | None = None) -> Turn:
+        """Wait for a place in ComfyUI's queue.
 
         Args:
-            begun: Awaited when the place is there, before the job may use it.
+            begun: As for ``Turns.wait``.
         """
         job.queued()
-        future: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()
-        place = (-job.priority, next(self._order))
-        self._places[job.run_id] = place
-        heapq.heappush(self._waiting, (*place, future))
-        self._hand_out()
-        if not future.done():
-            job.timeline.tell("queued", {"position": self.position(job)})
-        try:
-            turn = await future
-        except asyncio.CancelledError:
-            if future.done() and not future.cancelled():
-                future.result().release()
-            raise
-        finally:
-            self._places.pop(job.run_id, None)
-        try:
-            await begun()
-        except BaseException:
-            turn.release()
-            raise
+        turn = await self._turns.wait(
+            job.run_id,
+            job.priority,
+            begun,
+            lambda position: job.timeline.tell("queued", {"position": position}),
+        )
         self._before_comfyui.discard(job.run_id)
         return turn
 
@@ -316,25 +281,22 @@ class Jobs:
             await asyncio.sleep(IDLE_POLL_S)
         return True
 
-    def stop_all(self, error: StatelessError) -> None:
-        """Stop every job that lives with ``error``."""
+    def stop_all(self, error: StatelessError, but: Collection[Job] = ()) -> None:
+        """Stop every job that lives with ``error``, except for those in ``but``."""
         for job in list(self._live.values()):
-            job.stop(error)
+            if job not in but:
+                job.stop(error)
 
     def find(self, caller_id: str) -> Job | None:
-        """Return the newest job of this id: one that lives, else one that ended lately."""
+        """Return the newest job of this id, one that lives or one that ended lately."""
         self._forget()
-        for jobs in (self._live, self._recent):
-            found = [job for job in jobs.values() if job.id == caller_id]
-            if found:
-                return found[-1]
-        return None
+        jobs = itertools.chain(self._recent.values(), self._live.values())
+        found = [job for job in jobs if job.id == caller_id]
+        return max(found, key=lambda job: job.opened_at, default=None)
 
     def position(self, job: Job) -> int | None:
-        """Return how many jobs have their turn before this one, None if it does not wait."""
-        waiting = [entry[:2] for entry in self._waiting if not entry[2].done()]
-        own = self._places.get(job.run_id)
-        return None if own is None else sum(entry < own for entry in waiting)
+        """Return how many jobs of ours are before this one, None if it does not wait."""
+        return self._turns.position(job.run_id)
 
     def interrupt(self, caller_id: str) -> bool:
         """Stop every live job of this id; say whether there was any."""
@@ -352,15 +314,10 @@ class Jobs:
         Raises:
             StatelessError: How it failed.
         """
-        outcome: PromptResult | StatelessError
-        try:
-            outcome = await job.run(work)
-        except StatelessError as error:
-            outcome = error
-        except Exception:
-            log.exception("Job %s failed", job)
-            outcome = StatelessError("The server failed; its log says why.")
-        await record.ended(outcome)
+        outcome = await _caught(job, job.run(work))
+        unrecorded = await _caught(job, record.ended(outcome))
+        if unrecorded is not None:
+            outcome = unrecorded
         self._end(job, outcome)
         if isinstance(outcome, StatelessError):
             raise outcome
@@ -384,16 +341,16 @@ class Jobs:
                 break
             del self._recent[run_id]
 
-    def _hand_out(self) -> None:
-        while self._free and self._waiting:
-            _, _, future = heapq.heappop(self._waiting)
-            if not future.done():
-                self._free -= 1
-                future.set_result(Turn(self._take_back))
 
-    def _take_back(self) -> None:
-        self._free += 1
-        self._hand_out()
+async def _caught(job: Job, work: Awaitable[T]) -> T | StatelessError:
+    """Return what ``work`` comes to, be it an error."""
+    try:
+        return await work
+    except StatelessError as error:
+        return error
+    except Exception:
+        log.exception("Job %s failed", job)
+        return StatelessError("The server failed; its log says why.")
 
 
 def _without_bodies(result: PromptResult) -> PromptResult:

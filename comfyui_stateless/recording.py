@@ -6,19 +6,28 @@ are named ``upload://…`` in the graph, models go by their names in ComfyUI's f
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime, timezone
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
-from .bodies import Base64, Body, Text, json_body
 from .engine import InputFile, NodeText, OutputFile, PreparedPrompt, PromptResult
-from .errors import ExecutionInterrupted, Gone, RequestError, StatelessError, StorageError
+from .errors import (
+    Crashed,
+    ExecutionInterrupted,
+    Gone,
+    RequestError,
+    StatelessError,
+    StorageError,
+    Unavailable,
+)
 from .inputs import UPLOAD, Uploaded
 from .journal import (
     Content,
-    DueMessage,
     IdempotencyKey,
     JobContents,
     Journal,
@@ -27,15 +36,29 @@ from .journal import (
     Source,
     StoredResult,
 )
+from .messages import messages_for
 from .outputs import described
 from .prepare import with_values
 from .requests import PromptRequest
-from .webhooks import new_message_id
 from .wire import to_json
 
 log = logging.getLogger("comfyui_stateless.recording")
 
 NEVER_RECORDED = {"credentials", "extra_data", "prompt"}
+
+PREPARED = "prepared"
+"""What a record has beside the fields of its request: the graph as it was prepared."""
+
+RETRY_DELAYS_S = (1.0, 5.0, 15.0, 60.0)
+"""Seconds before an end is recorded again where the journal fails; the last holds for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A job as it was recorded; ``graph`` is the one that was prepared."""
+
+    request: PromptRequest
+    graph: Mapping[str, Any]
 
 
 class Recorded:
@@ -43,6 +66,7 @@ class Recorded:
 
     Args:
         run_id: The job's own id.
+        graph: As it was prepared, where that is known already.
         accept: Called with the reply that the caller may get now; None where it has got one.
         send: Takes the messages that are due.
         key: The request's Idempotency-Key.
@@ -54,6 +78,8 @@ class Recorded:
         run_id: str,
         journal: Journal,
         send: Callable[[Message], None],
+        *,
+        graph: Mapping[str, Any] | None = None,
         accept: Callable[[Mapping[str, Any]], None] | None = None,
         key: IdempotencyKey | None = None,
     ) -> None:
@@ -64,7 +90,8 @@ class Recorded:
         self._accept = accept
         self._key = key
         self._is_accepted = accept is None
-        self._prompt: Mapping[str, Any] = request.prompt
+        self._is_counted = False
+        self._graph = request.prompt if graph is None else graph
 
     async def accepted(self, prepared: PreparedPrompt) -> None:
         """Record the job, and only then tell that it is accepted.
@@ -72,12 +99,20 @@ class Recorded:
         Raises:
             StorageError: It cannot be recorded.
         """
-        self._prompt = prepared.graph
+        self._graph = prepared.graph
         if self._accept is None:
             return
-        await self._journal.accept(new_job(self._request, prepared, self._key))
-        self._is_accepted = True
-        self._accept(accepted_reply(self._request, prepared.graph))
+        recording = asyncio.ensure_future(
+            self._journal.accept(new_job(self._request, prepared, self._key))
+        )
+        try:
+            await asyncio.shield(recording)
+        finally:
+            # Also for a job that is stopped in this moment: what is on the disk is a promise.
+            await asyncio.wait({recording})
+            if recording.exception() is None:
+                self._is_accepted = True
+                self._accept(accepted_reply(self._request, prepared.graph))
 
     async def begun(self) -> None:
         """Count an attempt.
@@ -85,25 +120,49 @@ class Recorded:
         Raises:
             StorageError: It cannot be recorded.
         """
+        self._is_counted = True
         await self._journal.begin_attempt(self._run_id)
+
+    async def not_begun(self) -> None:
+        """Note that the job was let go of before it ran, so that there was no attempt.
+
+        Raises:
+            StorageError: It cannot be recorded.
+        """
+        if self._is_counted:
+            await self._journal.withdraw_attempt(self._run_id)
 
     async def ended(self, outcome: PromptResult | StatelessError) -> None:
         """Record the end together with the messages that are due, and have them sent.
 
-        Raises:
-            StorageError: It cannot be recorded: the job will be run again after a restart.
+        Where the journal fails, as on a full disk, it is tried for as long as the process lives;
+        after that the job is run again.
         """
         if not self._is_accepted:
             return  # the caller is told at once
-        messages = messages_for(self._request, self._prompt, outcome)
-        meta = ending(self._prompt, outcome)
-        files = stored_files(outcome)
-        for message in await self._journal.finish(self._run_id, meta, messages, files):
+        for delay_s in chain(RETRY_DELAYS_S, repeat(RETRY_DELAYS_S[-1])):
+            if await self._is_finished(outcome):
+                break
+            await asyncio.sleep(delay_s)
+
+    async def _is_finished(self, outcome: PromptResult | StatelessError) -> bool:
+        """Record the end; say whether that has worked."""
+        messages = messages_for(self._request, self._graph, outcome)
+        meta, files = ending(self._request, self._graph, outcome), stored_files(outcome)
+        try:
+            due = await self._journal.finish(self._run_id, meta, messages, files)
+        except StorageError as error:
+            log.error("The end of run %s is not recorded yet: %s", self._run_id, error.message)
+            return False
+        for message in due:
             self._send(message)
+        return True
 
 
 class Kept:
     """Keeps the result of one job whose caller waits, for repeats under its key."""
+
+    begun = None
 
     def __init__(
         self, request: PromptRequest, run_id: str, journal: Journal, key: IdempotencyKey
@@ -112,19 +171,16 @@ class Kept:
         self._run_id = run_id
         self._journal = journal
         self._key = key
-        self._prompt: Mapping[str, Any] = {}
+        self._graph: Mapping[str, Any] = {}
 
     async def accepted(self, prepared: PreparedPrompt) -> None:
-        self._prompt = prepared.graph
-
-    async def begun(self) -> None:
-        pass
+        self._graph = prepared.graph
 
     async def ended(self, outcome: PromptResult | StatelessError) -> None:
-        """Keep the result; a request that was wrong in itself leaves its key free."""
-        if isinstance(outcome, (RequestError, ExecutionInterrupted)):
+        """Keep the result; a request that was wrong, or was not run to its end, frees its key."""
+        if isinstance(outcome, (RequestError, ExecutionInterrupted, Unavailable)):
             return
-        meta, files = ending(self._prompt, outcome), stored_files(outcome)
+        meta, files = ending(self._request, self._graph, outcome), stored_files(outcome)
         try:
             await self._journal.store_result(self._run_id, self._request.id, meta, files, self._key)
         except StorageError as error:
@@ -138,14 +194,14 @@ def accepted_reply(request: PromptRequest, graph: Mapping[str, Any]) -> dict[str
 
 def recorded_reply(recorded: bytes) -> dict[str, Any]:
     """Return the body of a 202 for a job as it is recorded."""
-    request = PromptRequest.model_validate_json(recorded)
-    return accepted_reply(request, request.prompt)
+    job = recorded_request(recorded)
+    return accepted_reply(job.request, job.graph)
 
 
 def repeated_reply(stored: StoredResult) -> dict[str, Any]:
     """Return the body of a 202 for an accepted job that has ended meanwhile."""
     meta = stored.meta
-    return {"id": stored.id, "status": "ok", "prompt": meta["prompt"], **meta.get("echo", {})}
+    return {"id": stored.id, "status": "ok", "prompt": meta["prompt"], **meta["echo"]}
 
 
 def new_job(request: PromptRequest, prepared: PreparedPrompt, key: IdempotencyKey | None) -> NewJob:
@@ -158,6 +214,7 @@ def new_job(request: PromptRequest, prepared: PreparedPrompt, key: IdempotencyKe
     recorded |= {
         "id": request.id,
         "prompt": _recorded_graph(request, prepared),
+        PREPARED: prepared.graph,
         "extra_data": {k: v for k, v in (request.extra_data or {}).items() if k not in secret},
     }
     return NewJob(
@@ -170,29 +227,44 @@ def new_job(request: PromptRequest, prepared: PreparedPrompt, key: IdempotencyKe
     )
 
 
-def recorded_request(
-    contents: JobContents, folder: Callable[[], Path]
-) -> tuple[PromptRequest, dict[str, Uploaded]]:
-    """Return a request as it was recorded, and the files that belong to it. Blocks.
+def recorded_request(recorded: bytes) -> Resumed:
+    """Return a job as it was recorded.
+
+    Raises:
+        ValueError, LookupError: The record cannot be read.
+    """
+    return Resumed(
+        PromptRequest.model_validate_json(recorded), graph=json.loads(recorded)[PREPARED]
+    )
+
+
+def recorded_files(contents: JobContents, folder: Callable[[], Path]) -> dict[str, Uploaded]:
+    """Return the files that a recorded job came with, by the names in its graph. Blocks.
 
     Args:
         folder: Gives the folder for what lies in no file yet.
 
     Raises:
-        OSError, ValueError: The record cannot be read.
+        OSError: One cannot be read.
     """
-    request = PromptRequest.model_validate_json(contents.request.read())
-    return request, {n: _as_uploaded(n, c, folder) for n, c in contents.files.items()}
+    return {n: _as_uploaded(n, c, folder) for n, c in contents.files.items()}
 
 
-def ending(graph: Mapping[str, Any], outcome: PromptResult | StatelessError) -> dict[str, Any]:
+def ending(
+    request: PromptRequest, graph: Mapping[str, Any], outcome: PromptResult | StatelessError
+) -> dict[str, Any]:
     """Return what is kept of how a job ended, for ``result_of`` and ``error_of``.
 
     Args:
         graph: As it was prepared.
     """
     if isinstance(outcome, StatelessError):
-        return {"prompt": graph, "status": outcome.status, "error": outcome.body()}
+        return {
+            "prompt": graph,
+            "status": outcome.status,
+            "error": outcome.body(),
+            "echo": request.echo(),
+        }
     return {
         "prompt": outcome.prompt,
         "outputs": [described(output) for output in outcome.outputs],
@@ -201,6 +273,12 @@ def ending(graph: Mapping[str, Any], outcome: PromptResult | StatelessError) -> 
         "echo": outcome.echo,
         "urls": outcome.urls,
     }
+
+
+def unreadable_ending() -> dict[str, Any]:
+    """Return what is kept of a job whose record cannot be read, so that nobody can be told."""
+    error = Crashed("The server ended before this job was done, and its record cannot be read.")
+    return {"prompt": {}, "status": error.status, "error": error.body(), "echo": {}}
 
 
 def stored_files(outcome: PromptResult | StatelessError) -> dict[str, Source]:
@@ -225,7 +303,10 @@ def result_of(stored: StoredResult) -> PromptResult:
 
     Raises:
         Gone: There was no room to keep its outputs.
+        StatelessError: The job failed so.
     """
+    if error := error_of(stored):
+        raise error
     meta, outputs = stored.meta, []
     for number, said in enumerate(stored.meta["outputs"]):
         content = stored.files.get(str(number))
@@ -243,71 +324,6 @@ def result_of(stored: StoredResult) -> PromptResult:
     )
 
 
-def messages_for(
-    request: PromptRequest, graph: Mapping[str, Any], outcome: PromptResult | StatelessError
-) -> list[DueMessage]:
-    """Return the messages that a job's end makes due.
-
-    Args:
-        graph: As it was prepared.
-    """
-    if request.webhook_v2 is not None:
-        return [_signed(request.webhook_v2, _complete_or_failed(request, graph, outcome))]
-    if request.webhook is None:
-        return []
-    if isinstance(outcome, StatelessError):
-        failed = {
-            "event": "prompt.failed",
-            "error": outcome.message,
-            "id": request.id,
-            "prompt": graph,
-        }
-        return [_unsigned(request.webhook, [Text(to_json(failed))])]
-    return [
-        _unsigned(request.webhook, _output_complete(outcome, number))
-        for number, _ in enumerate(outcome.outputs)
-    ]
-
-
-def _complete_or_failed(
-    request: PromptRequest, graph: Mapping[str, Any], outcome: PromptResult | StatelessError
-) -> Body:
-    now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    if isinstance(outcome, PromptResult):
-        return json_body(outcome, {"type": "prompt.complete", "timestamp": now})
-    failed = {"type": "prompt.failed", "timestamp": now, "id": request.id, "prompt": graph}
-    return [Text(to_json({**failed, **outcome.body()}))]
-
-
-def _output_complete(result: PromptResult, number: int) -> Body:
-    output = result.outputs[number]
-    rest = {
-        "id": result.id,
-        "filename": output.filename,
-        "prompt": result.prompt,
-        "stats": result.stats,
-    }
-    head = b'{"event":"output.complete","image":'
-    tail = b"," + to_json(rest)[1:]
-    if result.urls is not None:
-        return [Text(head + to_json(result.urls[number]) + tail)]
-    return [Text(head + b'"'), Base64(output), Text(b'"' + tail)]
-
-
-def _signed(url: str, body: Body) -> DueMessage:
-    return DueMessage(new_message_id(), url, _chunks(body))
-
-
-def _unsigned(url: str, body: Body) -> DueMessage:
-    return DueMessage(new_message_id(), url, _chunks(body), is_signed=False)
-
-
-def _chunks(body: Body) -> Iterator[bytes]:
-    for part in body:
-        for chunk in part.chunks():
-            yield bytes(chunk)
-
-
 def _recorded_graph(request: PromptRequest, prepared: PreparedPrompt) -> dict[str, Any]:
     values: dict[tuple[str, str], Any] = {}
     for (node_id, name), files in prepared.fetched.items():
@@ -323,7 +339,9 @@ def _upload(file: InputFile) -> str:
 
 def _as_uploaded(name: str, content: Content, folder: Callable[[], Path]) -> Uploaded:
     path = content.path
-    if path is None:
+    if path is not None:
+        path.stat()  # a file that is gone is to be noticed here
+    else:
         path = folder() / f"recorded-{name}"
         path.write_bytes(content.read())
     digest, _, extension = name.partition(".")

@@ -84,6 +84,7 @@ class Report:
         node_id, value, maximum = data["node"], data["value"], data["max"]
         self._job.progress.advance(node_id, value, maximum)
         told = {
+            "node": node_id,
             "node_id": node_id,
             "value": value,
             "max": maximum,

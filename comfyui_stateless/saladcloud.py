@@ -24,24 +24,24 @@ async def keep_deletion_cost(metadata_url: str, depth: Callable[[], int]) -> Non
         metadata_url: The service's address.
         depth: Gives how many prompts wait or run.
     """
-    url, told = f"{metadata_url.rstrip('/')}/v1/deletion-cost", None
+    url = f"{metadata_url.rstrip('/')}/v1/deletion-cost"
+    told: int | None = None
+    trouble: str | None = None
     async with aiohttp.ClientSession(headers={"Metadata": "true"}, timeout=TIMEOUT) as session:
         while True:
-            cost = depth()
-            if cost != told and not await _told(session, url, cost):
-                await asyncio.sleep(RETRY_S)
-                continue
-            told = cost
-            await asyncio.sleep(INTERVAL_S)
+            cost, before = depth(), trouble
+            if cost != told:
+                trouble = await _trouble(session, url, cost)
+                told = cost if trouble is None else told
+            if trouble not in (None, before):
+                log.warning("SaladCloud's metadata service has no deletion cost: %s", trouble)
+            await asyncio.sleep(INTERVAL_S if trouble is None else RETRY_S)
 
 
-async def _told(session: aiohttp.ClientSession, url: str, cost: int) -> bool:
+async def _trouble(session: aiohttp.ClientSession, url: str, cost: int) -> str | None:
+    """Tell a cost; return why it could not be told, None if it could."""
     try:
         async with session.put(url, json={"deletion_cost": cost}) as response:
-            if response.status < 400:
-                return True
-            reason = f"it answers {response.status}"
+            return None if response.status < 300 else f"it answers {response.status}"
     except (aiohttp.ClientError, asyncio.TimeoutError) as error:
-        reason = str(error) or type(error).__name__
-    log.warning("SaladCloud's metadata service does not take the deletion cost: %s", reason)
-    return False
+        return str(error) or type(error).__name__

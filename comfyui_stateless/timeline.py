@@ -7,6 +7,7 @@ timeline stays small however long the job is, and a slow listener misses nothing
 from __future__ import annotations
 
 import asyncio
+import secrets
 import threading
 from collections.abc import AsyncGenerator, Hashable, Mapping
 from dataclasses import dataclass
@@ -29,9 +30,14 @@ class Happening:
 
 
 class Timeline:
-    """The happenings of one job. Telling works on any thread, listening on the loop's."""
+    """The happenings of one job. Telling works on any thread, listening on the loop's.
+
+    Attributes:
+        token: Tells its numbers from those of the same job's timeline in another process.
+    """
 
     def __init__(self) -> None:
+        self.token = secrets.token_hex(4)
         self._lock = threading.Lock()
         self._kept: dict[Hashable, Happening] = {}
         self._count = 0

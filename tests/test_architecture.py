@@ -19,11 +19,13 @@ LAYERS = [
     [
         "timeline",
         "progress",
+        "turns",
         "jobs",
         "report",
         "downloads",
         "pipeline",
         "examine",
+        "messages",
         "recording",
         "shared",
         "idempotency",

@@ -14,8 +14,9 @@ from comfyui_stateless.errors import (
     QueueFull,
     StatelessError,
 )
-from comfyui_stateless.jobs import PLACES, Job, Jobs, JobState
+from comfyui_stateless.jobs import Job, Jobs, JobState
 from comfyui_stateless.requests import PromptRequest
+from comfyui_stateless.turns import PLACES
 from tests.fakes import eventually, graph
 
 RESULT = PromptResult("a", {}, (), (), {}, {})

@@ -13,10 +13,11 @@ from comfyui_stateless import pipeline
 from comfyui_stateless.config import Settings
 from comfyui_stateless.engine import CapturedImage, PromptResult
 from comfyui_stateless.errors import ExecutionError, ExecutionInterrupted, InvalidPrompt
-from comfyui_stateless.jobs import PLACES, JobState
+from comfyui_stateless.jobs import JobState
 from comfyui_stateless.outputs import SMALL_BYTES
 from comfyui_stateless.pipeline import Services
 from comfyui_stateless.requests import PromptRequest
+from comfyui_stateless.turns import PLACES
 from tests.fakes import FakeEngine, Play, eventually, graph
 from tests.wiring import end, services_for
 

@@ -69,6 +69,11 @@ def described_job(job: Job, position: int | None = None) -> dict[str, Any]:
     return said
 
 
+def described_wait(caller_id: str) -> dict[str, Any]:
+    """Return what is known of an accepted job that nobody has taken up yet."""
+    return {"id": caller_id, "state": JobState.QUEUED.value, "progress": 0.0}
+
+
 def _described_result(result: PromptResult) -> dict[str, Any]:
     return {
         **({} if result.urls is None else {"images": list(result.urls)}),

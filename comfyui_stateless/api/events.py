@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
 from typing import Any
 
 from aiohttp import web
 
 from ..bodies import Body, Text, json_body
 from ..engine import PromptResult
-from ..errors import RequestError, StatelessError
+from ..errors import StatelessError
 from ..jobs import Job
+from ..journal import StoredResult
+from ..recording import result_of
 from ..wire import to_json
 from .described import described_job
 from .negotiation import EVENTS
@@ -30,22 +33,12 @@ def wants_previews(request: web.Request) -> bool:
     return request.query.get("previews", "").lower() in ("1", "true", "yes")
 
 
-def last_event_id(request: web.Request) -> int:
-    """Return the number of the last event that a client has seen, 0 for none.
-
-    Raises:
-        RequestError: The header holds no number.
-    """
-    text = request.headers.get("Last-Event-ID", "").strip() or "0"
-    if not (text.isascii() and text.isdigit() and len(text) < 16):
-        raise RequestError("Last-Event-ID has to be the id of an event of this stream.")
-    return int(text)
-
-
 async def follow(
     request: web.Request, job: Job, outcome: Outcome, *, previews: bool
 ) -> web.StreamResponse:
     """Send what happens to a job until it has ended, then the outcome as the last event.
+
+    A client that names the last event that it has seen gets those behind it.
 
     Args:
         previews: Whether previews are sent.
@@ -53,30 +46,65 @@ async def follow(
     Raises:
         ConnectionError: The client has gone.
     """
-    after = last_event_id(request)
+    if _has_seen_all(request, job.run_id):
+        return web.Response(status=204)
+    token = job.timeline.token
     response = await _opened(request)
+    happenings = job.timeline.follow(_last_number(request, token), idle_s=IDLE_S)
     with job.watched(previews=previews):
-        async for happening in job.timeline.follow(after, idle_s=IDLE_S):
-            if happening is None:
-                await response.write(b": still here\n\n")
-            elif happening.name in LAST:
-                after = happening.number
-            elif previews or happening.name != "preview":
-                await response.write(_event(happening.number, happening.name, happening.data))
-    await _send_outcome(response, after, outcome, job)
+        async with aclosing(happenings):
+            async for happening in happenings:
+                if happening is None:
+                    await response.write(b": still here\n\n")
+                elif happening.name in LAST or (happening.name == "preview" and not previews):
+                    continue
+                else:
+                    name = f"{token}-{happening.number}"
+                    await response.write(_event(name, happening.name, happening.data))
+    await _send_outcome(response, job.run_id, outcome, job)
     return response
 
 
-async def tell_outcome(request: web.Request, outcome: Outcome) -> web.StreamResponse:
-    """Send the last event of a job of which nothing else is known any more.
+async def tell_outcome(request: web.Request, run_id: str, outcome: Outcome) -> web.StreamResponse:
+    """Send the last event of a run of which nothing else is known any more.
 
     Raises:
         ConnectionError: The client has gone.
     """
-    number = last_event_id(request) + 1
+    if _has_seen_all(request, run_id):
+        return web.Response(status=204)
     response = await _opened(request)
-    await _send_outcome(response, number, outcome)
+    await _send_outcome(response, run_id, outcome)
     return response
+
+
+def _has_seen_all(request: web.Request, run_id: str) -> bool:
+    """Say whether a client comes back behind the end; 204 is what keeps it from doing so again."""
+    return _last_event_id(request) == _last_name(run_id)
+
+
+def _last_number(request: web.Request, token: str) -> int:
+    """Return the number of the last event of a timeline that a client has seen, 0 for none."""
+    own, _, number = _last_event_id(request).partition("-")
+    is_number = number.isascii() and number.isdigit() and len(number) < 16
+    return int(number) if own == token and is_number else 0
+
+
+def _last_event_id(request: web.Request) -> str:
+    return request.headers.get("Last-Event-ID", "").strip()
+
+
+def _last_name(run_id: str) -> str:
+    return f"{run_id}-end"
+
+
+async def outcome_of(stored: StoredResult) -> PromptResult:
+    """Return how a run ended that is kept, as an ``Outcome``.
+
+    Raises:
+        StatelessError: It failed so, or its outputs were not kept.
+    """
+    return result_of(stored)
 
 
 async def _opened(request: web.Request) -> web.StreamResponse:
@@ -87,40 +115,41 @@ async def _opened(request: web.Request) -> web.StreamResponse:
 
 
 async def _send_outcome(
-    response: web.StreamResponse, number: int, outcome: Outcome, job: Job | None = None
+    response: web.StreamResponse, run_id: str, outcome: Outcome, job: Job | None = None
 ) -> None:
     """Send the last event; ``job`` says how it ended where there is no result."""
     body: Body
+    name = _last_name(run_id)
     try:
         result = await outcome()
     except StatelessError as error:
-        body = [Text(_event(number, "failed", error.body()))]
+        body = [Text(_event(name, "failed", error.body()))]
     else:
         if result is not None:
-            body = _succeeded(number, json_body(result))
+            body = _succeeded(name, json_body(result))
         else:
-            body = [Text(_ending(number, job))]
+            body = [Text(_ending(name, job))]
     for part in body:
         await send_part(part, response.write)
     await response.write_eof()
 
 
-def _ending(number: int, job: Job | None) -> bytes:
-    if job is None:
-        return b""
+def _ending(event_id: str, job: Job | None) -> bytes:
+    if job is None or not job.state.is_terminal:
+        return b""  # the job is left for the next start
     if job.error is not None:
-        return _event(number, "failed", job.error)
-    return _event(number, "succeeded", described_job(job))
+        return _event(event_id, "failed", job.error)
+    return _event(event_id, "succeeded", described_job(job))
 
 
-def _event(number: int, name: str, data: Mapping[str, Any]) -> bytes:
-    return _head(number, name) + to_json(data) + b"\n\n"
+def _event(event_id: str, name: str, data: Mapping[str, Any]) -> bytes:
+    return _head(event_id, name) + to_json(data) + b"\n\n"
 
 
-def _succeeded(number: int, body: Body) -> Body:
-    return [Text(_head(number, "succeeded")), *body, Text(b"\n\n")]
+def _succeeded(event_id: str, body: Body) -> Body:
+    return [Text(_head(event_id, "succeeded")), *body, Text(b"\n\n")]
 
 
-def _head(number: int, name: str) -> bytes:
+def _head(event_id: str, name: str) -> bytes:
     # JSON is ASCII on one line here, so that it needs no splitting into several data lines.
-    return f"id: {number}\nevent: {name}\ndata: ".encode("ascii")
+    return f"id: {event_id}\nevent: {name}\ndata: ".encode("ascii")

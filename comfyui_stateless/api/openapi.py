@@ -149,7 +149,7 @@ _EVENTS = """What happens to the newest job of the id, as server-sent events:
 | `preparing` | `location`, `url`, `bytes` and `total` of a file that is fetched |
 | `started` | |
 | `node` | `node_id`, `class_type`, `cached` |
-| `progress` | `node_id`, `value`, `max`, and `overall` from 0 to 1 |
+| `progress` | `node` (and `node_id`), `value`, `max`, and `overall` from 0 to 1 |
 | `preview` | `node_id`, `media_type`, `image` in base64; only with `previews=true` |
 | `output` | an output, as in `outputs` of the reply |
 | `succeeded` | the JSON of the reply |
@@ -179,7 +179,7 @@ _LAST_EVENT_ID: Schema = {
     "name": "Last-Event-ID",
     "in": "header",
     "description": "The `id` of the last event that came.",
-    "schema": {"type": "integer", "minimum": 0},
+    "schema": {"type": "string"},
 }
 
 _KEY: Schema = {
@@ -237,9 +237,11 @@ def _paths(needs_key: bool) -> Schema:
     body = (RequestError, TooLarge, UnsupportedMediaType)
     return {
         "/prompt": {"post": _prompt(errors(*PROMPT_ERRORS))},
-        "/prompt/{id}": {"get": _status(errors(NotFound, Gone, StatelessError, StorageError))},
+        "/prompt/{id}": {
+            "get": _status(errors(NotFound, Gone, StatelessError, StorageError, Unavailable))
+        },
         "/prompt/{id}/events": {
-            "get": _events(errors(RequestError, NotFound, StatelessError, StorageError))
+            "get": _events(errors(NotFound, StatelessError, StorageError, Unavailable))
         },
         "/interrupt": {"post": _interrupt(errors(*body, StatelessError))},
         "/validate": {"post": _validate(errors(*body, InvalidPrompt, StatelessError, Unavailable))},
@@ -305,6 +307,7 @@ def _events(errors: Schema) -> Schema:
         "parameters": [_ID, _PREVIEWS, _LAST_EVENT_ID],
         "responses": {
             "200": {"description": "The stream.", "content": _EVENT_STREAM},
+            "204": {"description": "Last-Event-ID is that of the last event."},
             **errors,
         },
     }

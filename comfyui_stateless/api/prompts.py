@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 
 from aiohttp import web
 
@@ -11,9 +12,9 @@ from .. import pipeline
 from ..background import Background
 from ..idempotency import Answer
 from ..journal import StoredResult
-from ..recording import error_of, repeated_reply, result_of
+from ..recording import repeated_reply, result_of
 from ..shared import SharedRun
-from .events import follow, wants_previews
+from .events import follow, outcome_of, tell_outcome, wants_previews
 from .negotiation import Accept, accepted, require_servable
 from .posted import Posted, read_prompt
 from .replies import reply
@@ -76,7 +77,7 @@ async def _begin(background: Background, posted: Posted, stack: AsyncExitStack) 
 async def _joined(request: web.Request, shared: SharedRun, accept: Accept) -> web.StreamResponse:
     """Wait for a run, and tell of it meanwhile where the client wants that."""
     async with AsyncExitStack() as stack:
-        waiter = await stack.enter_async_context(shared.joined())
+        waiter = stack.enter_context(shared.joined())
         with request.app[DISCONNECTS].watch(request, waiter):
             if accept.prefers_events:
                 previews = wants_previews(request)
@@ -89,8 +90,8 @@ async def _repeated(
     request: web.Request, stored: StoredResult, accept: Accept
 ) -> web.StreamResponse:
     """Answer as the first time."""
-    if error := error_of(stored):
-        raise error
+    if accept.prefers_events:
+        return await tell_outcome(request, stored.run_id, partial(outcome_of, stored))
 
     async def nothing() -> None:
         """The files are the journal's, and stay."""

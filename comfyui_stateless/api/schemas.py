@@ -198,7 +198,7 @@ class StatusReply(ReplyModel):
     ]
     progress: float | None = Field(None, description="Of all its nodes, from 0 to 1.")
     position: int | None = Field(
-        None, description="How many jobs have their turn before it; only while it is queued."
+        None, description="How many jobs are before it; only while it is queued."
     )
     node_id: str | None = Field(None, description="The node that runs.")
     error: ErrorReply | None = Field(None, description="Why it failed.")

@@ -9,12 +9,12 @@ from aiohttp import web
 from ..background import Background
 from ..bodies import json_body
 from ..engine import PromptResult
-from ..errors import NotFound
+from ..errors import NotFound, Unavailable
 from ..jobs import Job, JobState
 from ..journal import StoredResult
 from ..recording import error_of, result_of
-from .described import described_job
-from .events import follow, tell_outcome, wants_previews
+from .described import described_job, described_wait
+from .events import follow, outcome_of, tell_outcome, wants_previews
 from .responses import json_response
 from .state import BACKGROUND, SERVICES
 from .streams import respond
@@ -22,42 +22,45 @@ from .streams import respond
 
 async def status(request: web.Request) -> web.StreamResponse:
     """Tell the state of the newest job of an id."""
-    job, stored = await _found(request)
-    if stored is not None:
-        return await _kept(request, stored)
-    assert job is not None
-    return json_response(described_job(job, request.app[SERVICES].jobs.position(job)))
+    found = await _found(request)
+    if isinstance(found, StoredResult):
+        return await _kept(request, found)
+    if found is None:
+        return json_response(described_wait(request.match_info["id"]))
+    return json_response(described_job(found, request.app[SERVICES].jobs.position(found)))
 
 
 async def events(request: web.Request) -> web.StreamResponse:
     """Stream what happens to the newest job of an id."""
-    job, stored = await _found(request)
-    previews = wants_previews(request)
-    if job is not None:
-        return await follow(
-            request, job, partial(_outcome, job, request.app[BACKGROUND]), previews=previews
-        )
-    assert stored is not None
-    return await tell_outcome(request, partial(_stored, stored))
+    found = await _found(request)
+    if isinstance(found, StoredResult):
+        return await tell_outcome(request, found.run_id, partial(outcome_of, found))
+    if found is None:
+        raise Unavailable("The job waits to be run again.", headers={"Retry-After": "5"})
+    outcome = partial(_outcome, found, request.app[BACKGROUND])
+    return await follow(request, found, outcome, previews=wants_previews(request))
 
 
-async def _found(request: web.Request) -> tuple[Job | None, StoredResult | None]:
+async def _found(request: web.Request) -> Job | StoredResult | None:
     """Return the job of the request's id, or what is kept of it, whichever says more.
 
+    None stands for one that was accepted, and waits for the server to take it up again.
+
     Raises:
-        NotFound: Neither is known.
+        NotFound: No such job is known.
+        Unavailable: None lives, and the journal is not open.
     """
     caller_id, background = request.match_info["id"], request.app[BACKGROUND]
     job = request.app[SERVICES].jobs.find(caller_id)
-    if job is not None and not job.state.is_terminal:
-        return job, None
-    stored = None
-    if background.is_open:
-        known = background.result_of_run(job.run_id) if job else background.result(caller_id)
-        stored = await known
-    if job is None and stored is None:
+    if job is not None:
+        is_kept = job.state.is_terminal and background.is_open
+        return (await background.result_of_run(job.run_id) if is_kept else None) or job
+    if await background.waits(caller_id):
+        return None
+    stored = await background.result(caller_id)
+    if stored is None:
         raise NotFound("There is no job of this id here, or it ended longer than RESULT_TTL_S ago.")
-    return job, stored
+    return stored
 
 
 async def _kept(request: web.Request, stored: StoredResult) -> web.StreamResponse:
@@ -78,10 +81,4 @@ async def _kept(request: web.Request, stored: StoredResult) -> web.StreamRespons
 async def _outcome(job: Job, background: Background) -> PromptResult | None:
     """Return the result of a job that has ended, as it is kept."""
     stored = await background.result_of_run(job.run_id) if background.is_open else None
-    return None if stored is None else await _stored(stored)
-
-
-async def _stored(stored: StoredResult) -> PromptResult | None:
-    if error := error_of(stored):
-        raise error
-    return result_of(stored)
+    return None if stored is None else result_of(stored)

@@ -121,6 +121,10 @@ class Journal:
         """
         return await self._write(lambda db: records.begin_attempt(db, run_id))
 
+    async def withdraw_attempt(self, run_id: str) -> None:
+        """Record that a job did not run after all."""
+        await self._write(lambda db: records.withdraw_attempt(db, run_id))
+
     async def finish(
         self,
         run_id: str,
@@ -147,6 +151,10 @@ class Journal:
     async def unfinished(self) -> list[AcceptedJob]:
         """Return the jobs that were accepted and are not finished, oldest first."""
         return await self._read(records.unfinished)
+
+    async def is_unfinished(self, caller_id: str) -> bool:
+        """Say whether a job of this id was accepted and is not finished."""
+        return await self._read(lambda db: records.is_unfinished(db, caller_id))
 
     async def job_contents(self, run_id: str) -> JobContents:
         """Return what an unfinished job came with.

@@ -68,6 +68,11 @@ def begin_attempt(db: sqlite3.Connection, run_id: str) -> int:
     return int(row[0])
 
 
+def withdraw_attempt(db: sqlite3.Connection, run_id: str) -> None:
+    """Take back what ``begin_attempt`` has counted."""
+    db.execute("UPDATE jobs SET attempts = attempts - 1 WHERE run_id = ?", (run_id,))
+
+
 def finish(db: sqlite3.Connection, run_id: str) -> tuple[str, int, IdempotencyKey | None]:
     """Take a job out; return the caller's id, its number, and its key.
 
@@ -87,6 +92,12 @@ def unfinished(db: sqlite3.Connection) -> list[AcceptedJob]:
     """Return the jobs that are not finished, in the order in which they were accepted."""
     rows = db.execute("SELECT run_id, id, needs_secrets, attempts FROM jobs ORDER BY number")
     return [AcceptedJob(run, caller, bool(secret), n) for run, caller, secret, n in rows]
+
+
+def is_unfinished(db: sqlite3.Connection, caller_id: str) -> bool:
+    """Say whether a job of an id is not finished."""
+    row = db.execute("SELECT 1 FROM jobs WHERE id = ? LIMIT 1", (caller_id,)).fetchone()
+    return row is not None
 
 
 def add_messages(
