@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from .cache import Cache, DownloadProgress
 from .engine import Engine
-from .errors import InvalidInput, StatelessError
+from .errors import InvalidInput, StatelessError, StorageError
 from .naming import header_id, leaves_folder, redacted
 from .requests import DownloadRequest
 
@@ -45,9 +47,10 @@ class Downloads:
         """See that a request can be begun; return the path that its model will have.
 
         Raises:
-            StatelessError: The URL, the folder or the name will not do.
+            InvalidInput: The URL, the folder or the name will not do.
         """
-        self._cache.backend_for(request.url)
+        with _naming_reasons():
+            self._cache.backend_for(request.url)
         self._engine.model_extensions(request.model_type)
         name = request.filename or _basename(request.url)
         if not name:
@@ -64,17 +67,18 @@ class Downloads:
         """Fetch a model and link it into its folder.
 
         Raises:
-            StatelessError: It cannot be had, or something else has its name.
+            InvalidInput: It cannot be had, or something else has its name.
         """
         name = self.check(request)
         began = time.perf_counter()
-        lease = await self._cache.fetch(
-            request.url,
-            auth=request.auth,
-            sha256=request.sha256,
-            refuse_html=True,
-            folder=request.model_type,
-        )
+        with _naming_reasons():
+            lease = await self._cache.fetch(
+                request.url,
+                auth=request.auth,
+                sha256=request.sha256,
+                refuse_html=True,
+                folder=request.model_type,
+            )
         try:
             if not PurePosixPath(name).suffix:
                 name += lease.path.suffix
@@ -109,6 +113,17 @@ class Downloads:
                 "Downloaded %s as %s: %d bytes in %.1f s",
                 ascii(place), header_id(done.filename), done.size, done.seconds,
             )  # fmt: skip
+
+
+@contextmanager
+def _naming_reasons() -> Iterator[None]:
+    """Turn what is wrong with a storage into an error of the request, which names it."""
+    try:
+        yield
+    except StorageError as error:
+        raise InvalidInput(
+            error.message, location="url", details={"reason": error.code, **error.details}
+        ) from error
 
 
 def _basename(url: str) -> str:

@@ -280,6 +280,18 @@ class Engine(Protocol):
     def node_class(self, class_type: str) -> NodeClass | None:
         """Return what is known of a class, None if no such class is registered."""
 
+    def check_classes(self, graph: Graph, extra_data: Mapping[str, Any]) -> None:
+        """See that a graph can be run with the classes that are registered now.
+
+        That is so also where ComfyUI, or a pack, puts another class in place of one that is not.
+
+        Args:
+            extra_data: What ComfyUI would hand to nodes.
+
+        Raises:
+            InvalidPrompt: It cannot; ``details.node_errors`` has every node whose class is missing.
+        """
+
     async def learn_inputs(self) -> None:
         """See that ``file_inputs`` knows all classes that are registered now; quick if it does."""
 

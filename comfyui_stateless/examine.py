@@ -8,14 +8,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .engine import Graph, ModelInput, PreparedPrompt, RepositoryInput
+from .engine import Engine, Graph, MediaInput, ModelInput, PreparedPrompt, RepositoryInput
 from .errors import InvalidInput, InvalidPrompt, StatelessError, StorageError
-from .inputs import Wanted, find, is_address
+from .inputs import (
+    UPLOAD,
+    Given,
+    Uploaded,
+    Wanted,
+    find,
+    inline_file,
+    is_address,
+    refused,
+    texts,
+    uploaded,
+)
 from .naming import redacted, safe_id
 from .pipeline import Services
-from .prepare import name_outputs
+from .prepare import NO_UPLOADS, name_outputs
 from .requests import PromptRequest
-from .storage.auth import Credential
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +79,25 @@ class Findings:
         return not (self.errors or self.node_errors or missing)
 
 
-async def examine(request: PromptRequest, services: Services) -> Findings:
-    """Find out what would happen to a prompt: nothing is downloaded, queued or run."""
+async def examine(
+    request: PromptRequest, services: Services, uploads: Mapping[str, Uploaded] = NO_UPLOADS
+) -> Findings:
+    """Find out what would happen to a prompt: nothing is downloaded, queued or run.
+
+    Args:
+        uploads: The files that came with the request, by the name of their part.
+    """
     engine = services.engine
     await engine.learn_inputs()
-    findings = Findings(missing_nodes=_missing_nodes(request.prompt, services))
-    wanted: tuple[Wanted, ...] = ()
-    try:
-        wanted = find(request.prompt, engine.file_inputs, engine.find_file)
-    except InvalidInput as error:
-        findings.errors.append(error)
-    credentials = request.credentials or ()
-    fetches = [_fetch(w, url, credentials, services) for w in wanted for url in w.values]
+    findings = Findings(missing_nodes=_missing_nodes(request, services))
+    wanted: list[Wanted] = []
+    for found in [_find(node_id, request.prompt, engine) for node_id in request.prompt]:
+        if isinstance(found, StatelessError):
+            findings.errors.append(found)
+        else:
+            wanted.extend(found)
+    given = Given(request.credentials or (), uploads)
+    fetches = [_fetch(w, value, given, services) for w in wanted for value in w.values]
     for fetch in await asyncio.gather(*fetches):
         if isinstance(fetch, StatelessError):
             findings.errors.append(fetch)
@@ -94,9 +111,21 @@ async def examine(request: PromptRequest, services: Services) -> Findings:
     return findings
 
 
-def _missing_nodes(graph: Graph, services: Services) -> dict[str, str]:
-    classes = {node_id: str(node["class_type"]) for node_id, node in graph.items()}
-    return {n: c for n, c in classes.items() if services.engine.node_class(c) is None}
+def _missing_nodes(request: PromptRequest, services: Services) -> dict[str, str]:
+    try:
+        services.engine.check_classes(request.prompt, request.extra_data or {})
+    except InvalidPrompt as error:
+        found = error.details.get("node_errors", {})
+        return {node_id: said["class_type"] for node_id, said in found.items()}
+    return {}
+
+
+def _find(node_id: str, graph: Graph, engine: Engine) -> Sequence[Wanted] | StatelessError:
+    """Return what one node needs, or why it cannot have it."""
+    try:
+        return find({node_id: graph[node_id]}, engine.file_inputs, engine.find_file)
+    except InvalidInput as error:
+        return error
 
 
 def _missing_models(
@@ -104,27 +133,41 @@ def _missing_models(
 ) -> Iterator[Missing]:
     for node_id, node in graph.items():
         for name, slot in services.engine.file_inputs(node["class_type"]).items():
-            value = node["inputs"].get(name)
-            if not isinstance(slot, ModelInput) or not isinstance(value, str):
+            if not isinstance(slot, ModelInput):
                 continue
-            there = any(value in models.get(folder, ()) for folder in slot.folders)
-            if not (there or value in slot.options or "://" in value):
-                yield Missing(f"prompt.{node_id}.inputs.{name}", slot.folders[0], value)
+            for value in texts(node["inputs"].get(name), slot)[0]:
+                there = any(value in models.get(folder, ()) for folder in slot.folders)
+                if not (there or value in slot.options or "://" in value):
+                    yield Missing(f"prompt.{node_id}.inputs.{name}", slot.folders[0], value)
 
 
 async def _fetch(
-    wanted: Wanted, url: str, credentials: Sequence[Credential], services: Services
+    wanted: Wanted, value: str, given: Given, services: Services
 ) -> Fetch | StatelessError | None:
-    if not is_address(url):
-        return None
-    if isinstance(wanted.slot, RepositoryInput):
-        return Fetch(wanted.location, redacted(url), wanted.slot.folder, None, False)
+    """Return what would be fetched for a value, why it cannot be had, or None if it is there."""
     try:
-        found = await services.cache.inspect(url, credentials)
-    except StorageError as error:
-        return InvalidInput(error.message, location=wanted.location, details={"reason": error.code})
+        if not is_address(value):
+            await _check_given(wanted, value, given, services)
+            return None
+        if isinstance(wanted.slot, RepositoryInput):
+            return Fetch(wanted.location, redacted(value), wanted.slot.folder, None, False)
+        found = await services.cache.inspect(value, given.credentials)
+    except (StorageError, InvalidInput) as error:
+        return refused(wanted, error.message, error.code, error.details)
     folder = wanted.slot.folders[0] if isinstance(wanted.slot, ModelInput) else None
-    return Fetch(wanted.location, redacted(url), folder, found.size, found.is_cached)
+    return Fetch(wanted.location, redacted(value), folder, found.size, found.is_cached)
+
+
+async def _check_given(wanted: Wanted, value: str, given: Given, services: Services) -> None:
+    """See that what came with the request is whole.
+
+    Raises:
+        InvalidInput: It is not.
+    """
+    if value.startswith(UPLOAD):
+        uploaded(value, given.uploads)
+    elif isinstance(wanted.slot, MediaInput) and services.engine.find_file(value) is None:
+        await asyncio.to_thread(inline_file, value)
 
 
 async def _validate(

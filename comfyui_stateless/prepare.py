@@ -40,11 +40,12 @@ async def prepare(
 
     Raises:
         NoOutput: No node of the graph is an output node.
-        InvalidPrompt: An output prefix would leave the output folder.
+        InvalidPrompt: An output prefix would leave the output folder, or a class is not there.
         InvalidInput: Something that the graph names cannot be had.
     """
     safe = safe_id(request.id)
     graph = name_outputs(request.prompt, engine.node_class, safe, prepend=prepend_filenames)
+    engine.check_classes(graph, request.extra_data or {})
     await engine.learn_inputs()
     wanted = find(graph, engine.file_inputs, engine.find_file)
     given = Given(request.credentials or (), uploads)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +19,7 @@ from comfyui_stateless.engine import (
     Execution,
     FileForm,
     FileInput,
+    Graph,
     InputFile,
     LinkedModel,
     NodeClass,
@@ -29,7 +30,7 @@ from comfyui_stateless.engine import (
     PreparedPrompt,
     Workspace,
 )
-from comfyui_stateless.errors import InvalidInput
+from comfyui_stateless.errors import InvalidInput, InvalidPrompt
 from comfyui_stateless.timing import unix_ms
 
 CLASSES = {
@@ -151,6 +152,7 @@ class FakeEngine:
         script: Script = one_image,
         *,
         classes: Mapping[str, NodeClass] = CLASSES,
+        replaced: Set[str] = frozenset(),
         invalid: Exception | None = None,
         trouble: str | None = None,
         model_files: dict[str, list[str]] | None = None,
@@ -162,6 +164,7 @@ class FakeEngine:
         """Make an engine.
 
         Args:
+            replaced: Classes that are not there, but for which others would be taken.
             file_inputs: By class and input name.
             files: What lies in ComfyUI's folders, by the text that names it.
             model_folders: The extensions of each.
@@ -174,6 +177,7 @@ class FakeEngine:
         self.prompts: list[PreparedPrompt] = []
         self.workspaces: list[Path] = []
         self._classes = classes
+        self._known_classes = {*classes, *(file_inputs or ()), *replaced}
         self._trouble = trouble
         self._model_files = model_files or {}
         self.inputs: dict[str, tuple[bytes, ...]] = {}
@@ -191,6 +195,13 @@ class FakeEngine:
 
     def node_class(self, class_type: str) -> NodeClass | None:
         return self._classes.get(class_type)
+
+    def check_classes(self, graph: Graph, extra_data: Mapping[str, Any]) -> None:
+        classes = {node_id: node["class_type"] for node_id, node in graph.items()}
+        missing = {n: c for n, c in classes.items() if c not in self._known_classes}
+        if missing:
+            node_errors = {n: {"errors": [], "class_type": c} for n, c in missing.items()}
+            raise InvalidPrompt("No such class.", details={"node_errors": node_errors})
 
     async def learn_inputs(self) -> None:
         pass

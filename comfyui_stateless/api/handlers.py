@@ -23,7 +23,8 @@ async def validate(request: web.Request) -> web.Response:
     services.readiness.require()
     async with AsyncExitStack() as stack:
         posted = await read_prompt(request, services, stack)
-        return json_response(described_findings(await examine(posted.request, services)))
+        findings = await examine(posted.request, services, posted.uploads)
+        return json_response(described_findings(findings))
 
 
 async def download(request: web.Request) -> web.Response:

@@ -12,7 +12,6 @@ from pydantic.json_schema import models_json_schema
 
 from .. import __version__
 from ..errors import (
-    AccessDenied,
     ConversionError,
     Crashed,
     DeliveryFailed,
@@ -20,7 +19,6 @@ from ..errors import (
     ExecutionInterrupted,
     ExecutionTimeout,
     Gone,
-    HostRefused,
     InvalidInput,
     InvalidPrompt,
     KeyReused,
@@ -29,7 +27,6 @@ from ..errors import (
     NoSpace,
     NotAcceptable,
     NotFound,
-    ObjectNotFound,
     OutOfMemory,
     QueueFull,
     RequestError,
@@ -37,13 +34,10 @@ from ..errors import (
     StorageError,
     Superseded,
     TooLarge,
-    TransferFailed,
     Unauthorized,
     Unavailable,
     UnsupportedMediaType,
-    UnsupportedURL,
     WorkerDied,
-    WrongContent,
 )
 from ..requests import DownloadRequest, InterruptRequest, PromptRequest
 from . import schemas
@@ -91,18 +85,6 @@ PROMPT_ERRORS = (
     Unavailable,
     ExecutionTimeout,
     NoSpace,
-)
-
-STORAGE_ERRORS = (
-    UnsupportedURL,
-    HostRefused,
-    ObjectNotFound,
-    AccessDenied,
-    WrongContent,
-    InvalidInput,
-    TransferFailed,
-    NoSpace,
-    MissingDependency,
 )
 
 MODELS_EXAMPLE = {"checkpoints": ["model.safetensors"], "loras": []}
@@ -247,7 +229,7 @@ def _paths(needs_key: bool) -> Schema:
         "/validate": {"post": _validate(errors(*body, InvalidPrompt, StatelessError, Unavailable))},
         "/download": {
             "get": _downloads(errors(StatelessError)),
-            "post": _download(errors(*body, *STORAGE_ERRORS, StatelessError, Unavailable)),
+            "post": _download(errors(*body, InvalidInput, StatelessError, Unavailable)),
         },
         "/models": {"get": _models(errors(StatelessError))},
         "/health": {"get": _probe("health", schemas.HealthReply, 500)},

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import NoSpace, TransferFailed, WrongContent
-from ..media import is_html
+from ..media import is_html, is_recognised
 from ..naming import redacted
 from ..storage.base import Cancel, Digest, FetchesWhole, ObjectInfo
-from .names import SNIFF_BYTES
+from .names import SNIFF_BYTES, extension_for
 from .part import Part, sync, telling_plainly
 from .patience import Patience
 from .progress import Meter
@@ -29,10 +29,12 @@ class Wanted:
     Attributes:
         sha256: What it has to hash to, in lower-case hex.
         refuse_html: Whether a web page is refused.
+        media: Whether anything but an image, a video, a sound or the like is refused.
     """
 
     sha256: str | None = None
     refuse_html: bool = False
+    media: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +158,20 @@ class Bringing:
             raise TransferFailed(
                 f"{redacted(self._origin.url)} gave {size} bytes and announced {info.size}."
             )
-        if self._wanted.refuse_html and is_html(head, info.media_type):
-            raise WrongContent(
-                f"{redacted(self._origin.url)} gives a web page, perhaps one to log in, not a file."
-            )
+        self._require_kind(info, head)
         self._require_own_length(path, head, size)
         return Brought(path, size, info, head, self._require_digests(path, info.digest))
+
+    def _require_kind(self, info: ObjectInfo, head: bytes) -> None:
+        url, wanted = self._origin.url, self._wanted
+        if wanted.refuse_html and is_html(head, info.media_type):
+            raise WrongContent(
+                f"{redacted(url)} gives a web page, perhaps one to log in, not a file."
+            )
+        if wanted.media and not is_recognised(extension_for(url, info, head), head):
+            raise WrongContent(
+                f"{redacted(url)} gives no image, video, sound or 3D model of a known type."
+            )
 
     def _require_own_length(self, path: Path, head: bytes, size: int) -> None:
         said = safetensors_size(path, head)

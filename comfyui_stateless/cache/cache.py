@@ -141,6 +141,7 @@ class Cache:
         *,
         sha256: str | None = None,
         refuse_html: bool = False,
+        media: bool = False,
         auth: Auth | None = None,
         folder: str | None = None,
     ) -> Lease:
@@ -150,6 +151,7 @@ class Cache:
             credentials: The request's, of which the first whose pattern fits is used.
             sha256: What the content has to hash to, in hex.
             refuse_html: Whether a web page is an error.
+            media: Whether anything but an image, a video, a sound or the like is an error.
             auth: Outranks ``credentials``.
             folder: The model folder that it is for; shown with the progress.
 
@@ -157,7 +159,7 @@ class Cache:
             StorageError: It cannot be had, or is not what is wanted.
         """
         began = time.perf_counter()
-        wanted = Wanted(sha256.lower() if sha256 else None, refuse_html)
+        wanted = Wanted(sha256.lower() if sha256 else None, refuse_html, media)
         request = _Request(url, key_of(url), access_for(url, credentials, auth), wanted)
         self.backend_for(url)
         while True:
@@ -181,6 +183,7 @@ class Cache:
         self.backend_for(url)
         cached = await self._hit(request)
         if cached is None:
+            self._threads.files.submit(self._shelf.forget, request.key)
             info = await self._head(request)
             return Inspection(False, info.size, info.media_type)
         self._shelf.holds.drop(cached.key)
@@ -214,6 +217,7 @@ class Cache:
                 await self._evict()
         except BaseException:
             holds.drop(key)
+            self._threads.files.submit(self._shelf.forget, key)
             raise
         return arrival
 

@@ -17,6 +17,7 @@ from ..engine import (
     Execution,
     FileForm,
     FileInput,
+    Graph,
     InputFile,
     LinkedModel,
     NodeClass,
@@ -93,6 +94,9 @@ class ComfyEngine:
 
     def node_class(self, class_type: str) -> NodeClass | None:
         return self._catalog.node_class(class_type)
+
+    def check_classes(self, graph: Graph, extra_data: Mapping[str, Any]) -> None:
+        self._submission.check_classes(graph, extra_data)
 
     async def learn_inputs(self) -> None:
         await self._catalog.learn_inputs()

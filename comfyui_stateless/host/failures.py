@@ -85,29 +85,28 @@ def breaks_device(error: StatelessError) -> bool:
     return bool(_DEVICE_TEXT.search(text))
 
 
-def unknown_class(node_id: str, class_type: str) -> InvalidPrompt:
-    """Return the error for a node whose class is not registered."""
-    message = f"There is no node class {class_type!r} here; install the pack that has it."
+def unknown_classes(missing: Mapping[str, str]) -> InvalidPrompt:
+    """Return the error for nodes whose classes are not registered, by their ids."""
+    first = next(iter(missing))
     return InvalidPrompt(
-        f"Node {node_id}: {message}",
-        location=f"prompt.{node_id}.class_type",
-        details={
-            "node_errors": {
-                node_id: {
-                    "errors": [
-                        {
-                            "type": "missing_node_type",
-                            "message": message,
-                            "details": f"Node ID '#{node_id}'",
-                            "extra_info": {"node_id": node_id, "class_type": class_type},
-                        }
-                    ],
-                    "dependent_outputs": [],
-                    "class_type": class_type,
-                }
-            }
-        },
+        f"Node {first}: {_unknown(missing[first])}",
+        location=f"prompt.{first}.class_type",
+        details={"node_errors": {n: _missing_node(n, c) for n, c in missing.items()}},
     )
+
+
+def _missing_node(node_id: str, class_type: str) -> dict[str, Any]:
+    error = {
+        "type": "missing_node_type",
+        "message": _unknown(class_type),
+        "details": f"Node ID '#{node_id}'",
+        "extra_info": {"node_id": node_id, "class_type": class_type},
+    }
+    return {"errors": [error], "dependent_outputs": [], "class_type": class_type}
+
+
+def _unknown(class_type: str) -> str:
+    return f"There is no node class {class_type!r} here; install the pack that has it."
 
 
 def refusal(

@@ -7,6 +7,7 @@ import inspect
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,10 @@ import folder_paths
 import nodes
 from comfy.cli_args import LatentPreviewMethod
 
-from ..engine import PreparedPrompt
+from ..engine import Graph, PreparedPrompt
 from .capture import Savers
 from .catalog import Catalog
-from .failures import refusal, unknown_class
+from .failures import refusal, unknown_classes
 from .files import RunFolder
 from .learn import Expanders
 from .plan import Plan, copied, plan
@@ -102,6 +103,18 @@ class Submission:
         sensitive = {key: extra_data.pop(key) for key in SENSITIVE if key in extra_data}
         return Accepted(prompt.run_id, prompt.id, made, outputs, extra_data, sensitive)
 
+    def check_classes(self, graph: Graph, extra_data: Mapping[str, Any]) -> None:
+        """See that every class of a graph is registered, or that another would take its place.
+
+        Only trying tells the latter: by what packs have ComfyUI do with prompts, they may change
+        anything. So that is done to a copy, and only where it is needed.
+
+        Raises:
+            InvalidPrompt: With ComfyUI's own kind of node error for each node that is left.
+        """
+        if _unregistered(graph):
+            self._hooked(deepcopy(copied(graph)), deepcopy(dict(extra_data)))
+
     def put(self, accepted: Accepted, client_id: str, *, previews: bool) -> tuple[Any, ...]:
         """Put a prompt into ComfyUI's queue; return the item that lies there now.
 
@@ -141,13 +154,11 @@ class Submission:
         graph = data["prompt"]
         replacements = getattr(self._server, "node_replace_manager", None)
         if replacements is not None:
-            for node in graph.values():
-                if node["class_type"] not in nodes.NODE_CLASS_MAPPINGS:
-                    node.setdefault("_meta", {"title": node["class_type"]})
+            for node_id, class_type in _unregistered(graph).items():
+                graph[node_id].setdefault("_meta", {"title": class_type})
             replacements.apply_replacements(graph)
-        for node_id, node in graph.items():
-            if node["class_type"] not in nodes.NODE_CLASS_MAPPINGS:
-                raise unknown_class(node_id, node["class_type"])
+        if missing := _unregistered(graph):
+            raise unknown_classes(missing)
         return graph, data.get("extra_data", {})
 
     async def _validated(self, prompt_id: str, made: Plan, folder: RunFolder) -> list[str]:
@@ -181,6 +192,12 @@ class Submission:
         for below in made.folders.values():
             folder.make(base, *Path(below).parts[1:])
         return found
+
+
+def _unregistered(graph: Graph) -> dict[str, str]:
+    """Return the nodes whose class is not registered, with its name."""
+    classes = {node_id: node["class_type"] for node_id, node in graph.items()}
+    return {n: c for n, c in classes.items() if c not in nodes.NODE_CLASS_MAPPINGS}
 
 
 def _makes_none() -> bool:

@@ -1,0 +1,17 @@
+"""The files that a graph names by address or brings along.
+
+``find`` says what there is to do, without doing any of it; ``Fetcher`` does one of those things and
+returns what the node gets in place of the address.
+"""
+
+from __future__ import annotations
+
+from .fetching import Brought, Fetcher, Tell, linked_name
+from .given import Given, Uploaded, inline_file, uploaded
+from .together import all_or_first_error
+from .wanted import UPLOAD, Wanted, find, is_address, refused, texts
+
+__all__ = [
+    "UPLOAD", "Brought", "Fetcher", "Given", "Tell", "Uploaded", "Wanted", "all_or_first_error",
+    "find", "inline_file", "is_address", "linked_name", "refused", "texts", "uploaded",
+]  # fmt: skip
