@@ -13,7 +13,7 @@ from ..media import is_html
 from ..naming import redacted
 from . import records
 from .bring import Brought, file_digest
-from .locks import Holds
+from .locks import Holds, try_lock, use_lock
 from .names import SNIFF_BYTES, extension_for, is_content, key_in, key_of
 from .part import publish, telling_plainly
 from .records import Record
@@ -107,6 +107,15 @@ class Shelf:
         self._known[key] = (_stamp(stat), cached)
         _touch(path, stat)
         return cached
+
+    def forget(self, key: str) -> None:
+        """Leave no lock of a key that nobody uses and that has no file."""
+        if self._search(key) is None and (lock := try_lock(use_lock(self.folder, key))):
+            # Seen again, alone: others may have fetched it in between.
+            if self._search(key) is None:
+                lock.remove()
+            else:
+                lock.release()
 
     def publish(self, brought: Brought, url: str, *, auth_required: bool) -> Cached:
         """Give a file that was brought its name, in place of any that the URL had.
