@@ -72,14 +72,26 @@ def services_for(
     )
 
 
-def background_for(services: Services, *, key: bytes | None = None) -> Background:
+def background_for(
+    services: Services,
+    *,
+    key: bytes | None = None,
+    journal: type[Journal] = Journal,
+    **options: Any,
+) -> Background:
+    """Return what runs accepted jobs.
+
+    Args:
+        key: Of the signatures.
+        options: More options of the sender of webhooks.
+    """
     settings = services.settings
     limits = Limits(result_ttl_s=settings.result_ttl_s, result_max_bytes=settings.result_max_bytes)
-    options = Options(signer=Signer(key), retries=settings.prompt_webhook_retries)
+    chosen = Options(signer=Signer(key), retries=settings.prompt_webhook_retries, **options)
     return Background(
         services,
-        lambda: Journal.open(settings.state_dir, limits),
-        lambda journal: Webhooks(journal, Policy(settings.http), options),
+        lambda: journal.open(settings.state_dir, limits),
+        lambda opened: Webhooks(opened, Policy(settings.http), chosen),
     )
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,8 @@ from tests.wiring import background_for, end, services_for
 
 Client = TestClient[web.Request, web.Application]
 
+NOTHING: Mapping[str, Any] = {}
+
 
 class PlainServer(TestServer):
     """Runs an application as ComfyUI does: handlers are not cancelled when a client hangs up."""
@@ -37,6 +39,12 @@ class Site:
     services: Services
     engine: FakeEngine
     background: Background
+
+    async def stop(self) -> None:
+        """End this server, as a process that is told to end and given no time."""
+        await self.client.close()
+        await self.background.close()
+        await end(self.services)
 
     def prompt(self, accept: str | None = None, **fields: Any) -> Any:
         """Post a prompt, the usual graph if no other is given."""
@@ -69,7 +77,11 @@ async def start() -> AsyncIterator[Start]:
 
 @pytest.fixture
 async def serve(start: Start, tmp_path: Path) -> AsyncIterator[Serve]:
-    """Serve an engine, a fake one if none is given, with settings by name."""
+    """Serve an engine, a fake one if none is given, with settings by name.
+
+    ``accepting`` has the arguments of ``background_for``. A server that is started when another
+    has stopped takes up what that has left; ``background.resume`` is for the test to call.
+    """
     sites: list[Site] = []
 
     async def serve_engine(
@@ -79,11 +91,12 @@ async def serve(start: Start, tmp_path: Path) -> AsyncIterator[Serve]:
         headers: dict[str, str] | None = None,
         below: str = "",
         change: Callable[[web.Application], object] = lambda app: None,
+        accepting: Mapping[str, Any] = NOTHING,
         **settings: Any,
     ) -> Site:
         services = services_for(engine or FakeEngine(), tmp_path, phase, **settings)
         assert isinstance(services.engine, FakeEngine)
-        background = background_for(services)
+        background = background_for(services, **accepting)
         await background.open()
         app = create_app(services, background, headers=headers or {})
         change(app)
@@ -97,5 +110,4 @@ async def serve(start: Start, tmp_path: Path) -> AsyncIterator[Serve]:
 
     yield serve_engine
     for site in sites:
-        await site.background.close()
-        await end(site.services)
+        await site.stop()
