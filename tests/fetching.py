@@ -135,8 +135,8 @@ def bare(content: bytes) -> str:
 
 
 def kept(folder: Path) -> list[str]:
-    """Return the cached files in a cache's folder, with what stands beside them but for locks."""
-    return sorted(path.name for path in folder.glob("*") if path.suffix != ".lock")
+    """Return the files in a cache's folder, also unfinished ones, but for locks."""
+    return sorted(p.name for p in folder.rglob("*") if p.is_file() and p.suffix != ".lock")
 
 
 class Holding:
