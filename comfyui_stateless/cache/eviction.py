@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .locks import fetch_lock, locked, try_lock, use_lock
 from .names import is_content, key_in
-from .records import read, record_path
+from .records import HALF, nobody_writes, read, record_path
 
 log = logging.getLogger("comfyui_stateless.cache")
 
@@ -69,7 +69,7 @@ def _candidates(folder: Path) -> Iterator[_Candidate]:
     with os.scandir(folder) as entries:
         for entry in entries:
             key = key_in(entry.name)
-            if key is None or not (is_content(entry.name) or entry.name.endswith(".part")):
+            if key is None or not (is_content(entry.name) or _is_part(entry.name)):
                 continue
             with suppress(FileNotFoundError):
                 stat = entry.stat(follow_symlinks=False)
@@ -77,6 +77,11 @@ def _candidates(folder: Path) -> Iterator[_Candidate]:
                 size = stat.st_size if is_content(entry.name) else min(stat.st_size, allocated)
                 used = max(stat.st_atime, 0 if is_content(entry.name) else stat.st_mtime)
                 yield _Candidate(used, size, key, Path(entry.path))
+
+
+def _is_part(name: str) -> bool:
+    """Say whether a file is of a download; a record that is being written is no such part."""
+    return name.endswith(".part") and not name.endswith(HALF)
 
 
 def _delete(folder: Path, candidate: _Candidate) -> FileEvent | None:
@@ -128,7 +133,7 @@ def sweep(folder: Path, can_resume: Callable[[str], bool]) -> None:
 
 
 def _sweep_key(folder: Path, key: str, can_resume: Callable[[str], bool]) -> None:
-    with _alone(folder, key) as is_alone:
+    with _alone(folder, key) as is_alone, nobody_writes(folder):
         if not is_alone:
             return
         names = {path.name for path in folder.glob(f"{key}.*")}

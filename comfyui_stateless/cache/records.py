@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,6 +17,9 @@ from typing import Any
 from .locks import locked
 
 _LOCK = "records.lock"
+
+HALF = ".meta.part"
+"""The ending of a record that is being written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +73,20 @@ def read(path: Path) -> Record | None:
         return None
 
 
+def nobody_writes(folder: Path) -> AbstractContextManager[None]:
+    """Keep every process from writing records while the block lasts; it must be short."""
+    return locked(folder / _LOCK)
+
+
 def write(path: Path, record: Record) -> None:
     """Write the record of a cached file, in one step."""
-    with locked(path.with_name(_LOCK)):
+    with nobody_writes(path.parent):
         _write(path, record)
 
 
 def update(path: Path, *, sha256: str | None = None, link: str | None = None) -> None:
     """Add to the record of a cached file what was found out, or done, since."""
-    with locked(path.with_name(_LOCK)):
+    with nobody_writes(path.parent):
         record = read(path)
         if record is None:
             return

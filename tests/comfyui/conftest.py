@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.cache.origin import Origin, serving
 from tests.comfyui.server import ComfyServer, Install
 
 VARIABLE = "STATELESS_TEST_COMFYUIS"
@@ -50,13 +51,20 @@ def install() -> Install:
 
 
 @pytest.fixture(scope="session")
+def origin() -> Iterator[Origin]:
+    """The server of files that ``comfy`` may fetch from."""
+    with serving() as origin:
+        yield origin
+
+
+@pytest.fixture(scope="session")
 def comfy(
-    each_install: Install | None, tmp_path_factory: pytest.TempPathFactory
+    each_install: Install | None, origin: Origin, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ComfyServer]:
     """A running server of each ComfyUI in turn, shared by the tests that leave it as it was."""
     install = required(each_install)
     base = tmp_path_factory.mktemp(f"comfyui-{install.version}")
-    with ComfyServer(install, base) as server:
+    with ComfyServer(install, base, {"HTTP_TRUSTED_ORIGINS": origin.url("")}) as server:
         server.wait_until_ready()
         yield server
 

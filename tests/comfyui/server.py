@@ -157,6 +157,18 @@ class ComfyServer:
         body = {"prompt": graph, **fields}
         return self.request("POST", "/api/stateless/prompt", body, {"Accept": accept}, timeout)
 
+    def post_form(self, request: Any, timeout: float = 120, **files: bytes) -> Reply:
+        """Post a prompt's request as a form, with files by the names of their parts."""
+        parts = {"request": json.dumps(request).encode(), **files}
+        body = b"".join(
+            b'--edge\r\nContent-Disposition: form-data; name="%b"; filename="%b"\r\n\r\n%b\r\n'
+            % (name.encode(), name.encode(), content)
+            for name, content in parts.items()
+        )
+        headers = {"Content-Type": "multipart/form-data; boundary=edge"}
+        path = "/api/stateless/prompt"
+        return self.request("POST", path, body + b"--edge--\r\n", headers, timeout)
+
     def request(
         self, method: str, path: str, body: Any, headers: Mapping[str, str], timeout: float = 30
     ) -> Reply:

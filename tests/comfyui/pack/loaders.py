@@ -1,12 +1,18 @@
 """Nodes that take files, each listing or naming them in one of the ways that packs do."""
 
 import functools
+import hashlib
 import os
 from pathlib import Path
 from typing import ClassVar
 
 import folder_paths
 from comfy_api.latest import io
+
+folder_paths.folder_names_and_paths["test_things"] = (
+    [str(Path(folder_paths.models_dir, "test_things"))],
+    {".thing"},
+)
 
 
 def node_class(name, required, optional=None, **attributes):
@@ -67,6 +73,16 @@ def listed_once(folder):
     return listed(folder)
 
 
+def reader(name, folder):
+    """Return a V1 class that shows the digest of a file of a model folder."""
+
+    def run(self, name):
+        content = Path(folder_paths.get_full_path_or_raise(folder, name)).read_bytes()
+        return {"ui": {"text": [hashlib.sha256(content).hexdigest()]}}
+
+    return node_class(name, lambda: {"name": (listed(folder),)}, run=run)
+
+
 class KeepsWhatItSaw:
     """Shows every file that it has ever seen."""
 
@@ -107,6 +123,24 @@ class ModernLoader(io.ComfyNode):
     @classmethod
     def execute(cls, lora, many=None):
         return io.NodeOutput(ui={"text": [lora]})
+
+
+class ModernReader(io.ComfyNode):
+    """A V3 loader that shows the digest of a file."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="TestModernReader",
+            inputs=[io.Combo.Input("name", options=listed("loras"))],
+            outputs=[],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, name):
+        content = Path(folder_paths.get_full_path_or_raise("loras", name)).read_bytes()
+        return io.NodeOutput(ui={"text": [hashlib.sha256(content).hexdigest()]})
 
 
 class ModernMedia(io.ComfyNode):
@@ -222,8 +256,13 @@ CLASSES = [
     ),
     KeepsWhatItSaw,
     RaisesWhenAsked,
+    reader("ReadsCheckpoint", "checkpoints"),
+    reader("ReadsApprox", "vae_approx"),
+    reader("ReadsThing", "test_things"),
     ModernLoader,
+    ModernReader,
     ModernMedia,
 ]
 ModernLoader.GET_SCHEMA()
+ModernReader.GET_SCHEMA()
 ModernMedia.GET_SCHEMA()

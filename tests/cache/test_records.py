@@ -1,0 +1,30 @@
+"""The records beside cached files."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from comfyui_stateless.cache.eviction import evict
+from comfyui_stateless.cache.locks import locked
+from tests.cache.conftest import NewCache
+from tests.cache.content import noise
+from tests.cache.origin import Origin
+
+SIZE = 1000
+
+
+async def test_a_record_that_is_being_written_stays_however_little_room_there_is(
+    origin: Origin, new_cache: NewCache, folder: Path
+) -> None:
+    lease = await (await new_cache()).fetch(origin.put("/a.bin", noise(SIZE)))
+    half = lease.path.with_name(f"{lease.path.name}.meta.part")
+    with locked(folder / "records.lock"):
+        half.write_bytes(b"{")
+        await asyncio.to_thread(evict, folder, 1)
+        starting = asyncio.create_task(new_cache())
+        done, _ = await asyncio.wait([starting], timeout=0.2)
+        assert not done
+        assert half.exists()
+    _ = await starting
+    assert not half.exists()
