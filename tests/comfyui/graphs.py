@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,15 @@ def waiting(seconds: float, nonce: str, stubborn: bool = False) -> Graph:
         "1": node("EmptyImage", width=8, height=8, batch_size=1, color=255),
         "2": node("TestWaits", image=["1", 0], seconds=seconds, stubborn=stubborn, nonce=nonce),
         "9": node("SaveImage", images=["2", 0], filename_prefix="waited"),
+    }
+
+
+def counted(path: Path, line: str, color: int = 0, seconds: float = 0.0) -> Graph:
+    """A picture of one color; each run of it adds a line to a file."""
+    return {
+        "1": node("EmptyImage", width=8, height=8, batch_size=1, color=color),
+        "2": node("TestCounts", image=["1", 0], path=str(path), line=line, seconds=seconds),
+        "9": node("SaveImage", images=["2", 0], filename_prefix="counted"),
     }
 
 

@@ -80,6 +80,12 @@ class ComfyServer:
         self.stop()
 
     def start(self) -> None:
+        """Start the process, and wait until ComfyUI answers."""
+        self.launch()
+        self._wait()
+
+    def launch(self) -> None:
+        """Start the process."""
         self._lay_out()
         self.port = free_port()
         command = [
@@ -95,9 +101,9 @@ class ComfyServer:
                 command, cwd=self.install.home, env={**inherited, **own, **self.env},
                 stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
-        self._wait()
 
     def stop(self) -> None:
+        """Kill the process."""
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)

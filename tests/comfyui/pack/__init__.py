@@ -117,6 +117,33 @@ class Waits:
         return (image,)
 
 
+class Counts:
+    """Writes down that it runs, every time, and passes an image on after a time."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "run", "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "image": ("IMAGE",),
+                "path": ("STRING", {"default": ""}),
+                "line": ("STRING", {"default": ""}),
+                "seconds": ("FLOAT", {"default": 0.0}),
+            }
+        }
+
+    @classmethod
+    def IS_CHANGED(cls, **_):
+        return time.time()
+
+    def run(self, image, path, line, seconds):
+        with Path(path).open("a") as file:
+            file.write(f"{line}\n")
+        time.sleep(seconds)
+        return (image,)
+
+
 class Steps:
     """Tells its progress, with pictures of it, as samplers do."""
 
@@ -376,6 +403,7 @@ NODE_CLASS_MAPPINGS = {
         Sizes,
         Raises,
         Waits,
+        Counts,
         Steps,
         Blackens,
         Expands,
