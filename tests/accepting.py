@@ -15,7 +15,15 @@ from typing import Any
 from PIL import Image
 
 from comfyui_stateless.background import Answer, Background
-from comfyui_stateless.engine import FileForm, MediaInput, NodeClass
+from comfyui_stateless.engine import (
+    FileForm,
+    MediaInput,
+    NodeClass,
+    NodeText,
+    OutputFile,
+    PreparedPrompt,
+    PromptResult,
+)
 from comfyui_stateless.inputs import Uploaded
 from comfyui_stateless.journal import AcceptedJob, Journal
 from comfyui_stateless.pipeline import Services
@@ -28,6 +36,11 @@ from tests.wiring import background_for, end, services_for
 LOADER = "LoadImage"
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+OUTPUTS = (
+    OutputFile("2", "a/b_00001_.png", "image", "image/png", b"pixels", 6, 4, 4),
+    OutputFile("2", "c.wav", "audio", "audio/wav", b"sound", 5, None, None),
+)
 
 NO_FILES: Mapping[str, Uploaded] = {}
 
@@ -94,6 +107,17 @@ async def soon(_: float) -> None:
 
 def request(**fields: Any) -> PromptRequest:
     return parse_prompt(json.dumps({"prompt": graph(), **fields}).encode())
+
+
+def prepared(**fields: Any) -> PreparedPrompt:
+    return PreparedPrompt(
+        "run", "a", **{"graph": graph("a_picture"), "name_prefix": "a_", **fields}
+    )
+
+
+def result(urls: tuple[str, ...] | None = None, **fields: Any) -> PromptResult:
+    texts = (NodeText("2", "text"),)
+    return PromptResult("a", graph("a_p"), OUTPUTS, texts, {"total_time": 1}, fields, urls)
 
 
 def loading_engine(script: Script = one_image, **how: Any) -> FakeEngine:

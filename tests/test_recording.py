@@ -13,7 +13,7 @@ import pytest
 
 from comfyui_stateless.bodies import json_body
 from comfyui_stateless.config import Settings
-from comfyui_stateless.engine import InputFile, NodeText, OutputFile, PreparedPrompt, PromptResult
+from comfyui_stateless.engine import InputFile, OutputFile, PromptResult
 from comfyui_stateless.errors import (
     DeliveryFailed,
     ExecutionError,
@@ -36,7 +36,18 @@ from comfyui_stateless.recording import (
     recorded_request,
     result_of,
 )
-from tests.accepting import Live, Loaded, lives, loading_graph, messages, png, request
+from tests.accepting import (
+    OUTPUTS,
+    Live,
+    Loaded,
+    lives,
+    loading_graph,
+    messages,
+    png,
+    prepared,
+    request,
+    result,
+)
 from tests.fakes import Gate, eventually, graph
 from tests.storage.file_server import file_server
 from tests.webhooks.receivers import Receiver, asleep
@@ -81,12 +92,6 @@ async def there() -> AsyncIterator[Receiver]:
     receiver = await Receiver().start()
     yield receiver
     await receiver.stop()
-
-
-def prepared(**fields: Any) -> PreparedPrompt:
-    return PreparedPrompt(
-        "run", "a", **{"graph": graph("a_picture"), "name_prefix": "a_", **fields}
-    )
 
 
 # Records of jobs
@@ -173,17 +178,6 @@ def test_what_is_secret_in_extra_data_is_not_recorded_and_is_known_to_be_missing
 
 
 # Messages
-
-
-OUTPUTS = (
-    OutputFile("2", "a/b_00001_.png", "image", "image/png", b"pixels", 6, 4, 4),
-    OutputFile("2", "c.wav", "audio", "audio/wav", b"sound", 5, None, None),
-)
-
-
-def result(urls: tuple[str, ...] | None = None, **fields: Any) -> PromptResult:
-    texts = (NodeText("2", "text"),)
-    return PromptResult("a", graph("a_p"), OUTPUTS, texts, {"total_time": 1}, fields, urls)
 
 
 def body_of(message: DueMessage) -> Any:
