@@ -237,10 +237,11 @@ class FakeEngine:
     ) -> LinkedModel:
         self.model_extensions(folder)
         known = self.links.get((folder, name), target)
-        if known != target and not replace:
+        path = (self._models_root or Path("models")) / folder / name
+        is_foreign = path.exists() and not path.is_symlink()
+        if is_foreign or (known != target and not replace):
             raise InvalidInput(f"{name} is there already.")
         self.links[folder, name] = target
-        path = (self._models_root or Path("models")) / folder / name
         if self._models_root is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.unlink(missing_ok=True)

@@ -139,6 +139,12 @@ def kept(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.rglob("*") if p.is_file() and p.suffix != ".lock")
 
 
+def contents(folder: Path) -> bytes:
+    """Return all that is written in any file below a folder, and the files' names."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return b"\n".join(str(path).encode() + path.read_bytes() for path in files)
+
+
 class Holding:
     """A server that holds back all but the first half of its only file, and sees who leaves.
 

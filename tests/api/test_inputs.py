@@ -24,6 +24,7 @@ from tests.fetching import (
     PNG,
     SECRET,
     bare,
+    contents,
     data_url,
     holding,
     kept,
@@ -261,12 +262,6 @@ AUTHS = {
     "header": {"type": "header", "header_name": "X-Key", "header_value": SECRET},
     "query": {"type": "query", "query_param": "sig", "query_value": SECRET},
 }
-
-
-def contents(folder: Path) -> bytes:
-    """Return all that is written in any file below a folder, and the files' names."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return b"\n".join(str(path).encode() + path.read_bytes() for path in files)
 
 
 async def said_of(site: Site, caller_id: str) -> str:
