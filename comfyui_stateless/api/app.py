@@ -16,10 +16,13 @@ from .document import Document
 from .middleware import answer_errors, note_begun, require_key
 from .state import BACKGROUND, DISCONNECTS, DOCUMENT, SERVICES
 
+ANY_ID = "{id:[^/]+}"
+"""An id in a path, percent-encoded; without its own pattern it could have no braces."""
+
 ROUTES = (
     web.post("/prompt", prompts.prompt, name="prompt"),
-    web.get("/prompt/{id}", status.status, name="status"),
-    web.get("/prompt/{id}/events", status.events, name="events"),
+    web.get(f"/prompt/{ANY_ID}", status.status, name="status"),
+    web.get(f"/prompt/{ANY_ID}/events", status.events, name="events"),
     web.post("/interrupt", handlers.interrupt, name="interrupt"),
     web.post("/validate", handlers.validate, name="validate"),
     web.post("/download", handlers.download, name="download"),
