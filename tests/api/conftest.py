@@ -42,8 +42,8 @@ class Site:
 
     async def stop(self) -> None:
         """End this server, as a process that is told to end and given no time."""
-        await self.client.close()
         await self.background.close()
+        await self.client.close()
         await end(self.services)
 
     def prompt(self, accept: str | None = None, **fields: Any) -> Any:
