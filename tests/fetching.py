@@ -140,9 +140,12 @@ def kept(folder: Path) -> list[str]:
 
 
 def contents(folder: Path) -> bytes:
-    """Return all that is written in any file below a folder, and the files' names."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return b"\n".join(str(path).encode() + path.read_bytes() for path in files)
+    """Return all that is written below a folder: names, and what is in the files."""
+    paths = sorted(folder.rglob("*"))
+    read = (path.read_bytes() if path.is_file() else b"" for path in paths)
+    return b"\n".join(
+        str(path).encode() + content for path, content in zip(paths, read, strict=True)
+    )
 
 
 class Holding:
