@@ -19,6 +19,7 @@ from comfyui_stateless.repositories import Repositories
 from comfyui_stateless.storage.backends import open_backends
 from comfyui_stateless.storage.connections import Client
 from comfyui_stateless.storage.policy import Policy
+from comfyui_stateless.system_events import SystemEvents
 from comfyui_stateless.uploads import Uploads
 from comfyui_stateless.webhooks import Options, Signer, Webhooks
 from tests.fakes import FakeEngine
@@ -37,7 +38,12 @@ def settings_in(folder: Path, **chosen: Any) -> Settings:
 
 
 def services_for(
-    engine: FakeEngine, folder: Path, phase: Phase = Phase.READY, **chosen: Any
+    engine: FakeEngine,
+    folder: Path,
+    phase: Phase = Phase.READY,
+    *,
+    events: SystemEvents | None = None,
+    **chosen: Any,
 ) -> Services:
     settings = settings_in(folder, **chosen)
     readiness = Readiness()
@@ -49,6 +55,8 @@ def services_for(
         backends.for_url,
         limit_bytes=settings.cache_bytes,
         retry_delays=(0.01, 0.01),
+        on_downloaded=events.downloaded if events else None,
+        on_deleted=events.deleted if events else None,
     )
     repositories = Repositories(
         settings.cache_dir / "repositories", Client(policy, access.proxies), access.proxies
@@ -62,13 +70,19 @@ def services_for(
         repositories=repositories,
         fetcher=Fetcher(cache, repositories, engine),
         downloads=Downloads(cache, engine),
-        uploads=Uploads(backends, retry_delays=(0.01, 0.01), policy=policy),
+        uploads=Uploads(
+            backends,
+            retry_delays=(0.01, 0.01),
+            policy=policy,
+            on_uploaded=events.uploaded if events else None,
+        ),
         jobs=Jobs(
             engine.queue_depth,
             max_depth=settings.max_queue_depth,
             reject_when_full=settings.reject_when_full,
             result_ttl_s=settings.result_ttl_s,
         ),
+        system=events.of_run if events else None,
     )
 
 
