@@ -13,6 +13,7 @@ from PIL import Image
 from . import (
     loaders,
     remote,  # noqa: F401  it registers routes
+    replacing,  # noqa: F401  it registers a handler
     watching,  # noqa: F401  it registers a route
 )
 
