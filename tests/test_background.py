@@ -569,8 +569,10 @@ async def test_a_receiver_that_answers_500_twice_gets_one_message_three_times(
     await life.accept(webhook_v2=there.url)
     await eventually(lambda: len(there.received) == 3)
     assert len({(got.message_id, got.body) for got in there.received}) == 1
-    await eventually(lambda: life.background._webhooks.outcomes().get("delivered") == 1)
-    assert await life.journal.due_messages() == []
+    deadline = asyncio.get_running_loop().time() + 5
+    while await life.journal.due_messages():
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.005)
 
 
 async def test_a_receiver_that_is_down_for_a_while_gets_its_message(live: Live) -> None:
@@ -637,13 +639,13 @@ async def test_the_next_job_has_used_an_attempt_once_nothing_is_before_it(
         play.image()
 
     life = await live(script)
-    for name in ("first", "next", "waits"):
+    for name in ("first", "next"):
         await life.accept(id=name, webhook_v2=there.url)
     first.set()
     await arrived(there)
     await eventually(lambda: life.engine.ran == ["first", "next"])
     deadline = asyncio.get_running_loop().time() + 5
-    while [(j.id, j.attempts) for j in await life.unfinished()] != [("next", 1), ("waits", 0)]:
+    while [(j.id, j.attempts) for j in await life.unfinished()] != [("next", 1)]:
         assert asyncio.get_running_loop().time() < deadline
         await asyncio.sleep(0.005)
 

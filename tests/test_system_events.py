@@ -137,10 +137,12 @@ async def test_previews_are_no_system_events(listened: Listened, operator: Recei
         play.event("execution_success", timestamp=1)
 
     life, _ = await listened(plays)
+    webhooks = life.background._webhooks
     await run(life)
     await eventually(lambda: bool(operator.received))
     await life.end()
     assert set(told(operator)) == {"comfy.execution_success"}
+    assert "dropped" not in webhooks.outcomes()
 
 
 async def test_the_length_of_the_queue_is_told_in_comfyui_s_own_form(

@@ -247,7 +247,8 @@ async def test_the_newest_job_of_an_id_is_meant(serve: Serve) -> None:
     site = await serve(FakeEngine(gate))
     old = asyncio.ensure_future(site.prompt(id="a", timeout_s=60))
     await becomes(site, "running")
-    new = asyncio.ensure_future(site.prompt(id="a", timeout_s=0.05))
+    new = asyncio.ensure_future(site.prompt(id="a", timeout_s=0.3))
+    await becomes(site, "queued")
     async with await new as response:
         assert response.status == 504
     assert (await status(site))[1]["state"] == "failed"
