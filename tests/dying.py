@@ -16,7 +16,7 @@ from pathlib import Path
 from aiohttp import web
 
 from comfyui_stateless.api.app import create_app
-from tests.accepting import loading_engine
+from tests.accepting import loading_engine, soon
 from tests.fakes import Play
 from tests.wiring import background_for, services_for
 
@@ -36,12 +36,14 @@ class Acts:
         if act == "kill":
             await asyncio.sleep(0.05)
             os.kill(os.getpid(), signal.SIGKILL)
+        await asyncio.sleep(0.002)
         play.image()
 
 
 async def main(folder: Path) -> None:
-    services = services_for(loading_engine(Acts(folder)), folder)
-    background = background_for(services)
+    engine = loading_engine(Acts(folder))
+    services = services_for(engine, folder, prompt_webhook_retries=100)
+    background = background_for(services, sleep=soon)
     await background.open()
     runner = web.AppRunner(create_app(services, background), access_log=None)
     await runner.setup()

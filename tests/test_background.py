@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import os
+import random
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,9 +47,10 @@ from tests.fakes import PIXELS, FakeEngine, Gate, Play, eventually, graph
 from tests.storage.file_server import file_server
 from tests.uploads.receiver import Answer as Put
 from tests.uploads.receiver import receiving
-from tests.webhooks.receivers import Receiver, Sleeper, asleep
+from tests.webhooks.receivers import Receiver, Sleeper, asleep, never
 
 ROOT = Path(__file__).parents[1]
+KILLS = 4
 
 StartReceiver = Callable[..., Awaitable[Receiver]]
 
@@ -760,7 +764,7 @@ async def test_a_job_that_kills_the_process_is_tried_twice_and_its_neighbours_ar
 async def test_what_was_due_when_the_process_was_killed_is_sent_under_the_same_id(
     program: Callable[[], Awaitable[Program]], there: Receiver
 ) -> None:
-    there.answers = [500]
+    there.answers = [never]
     first = await program()
     await first.post("", id="a", webhook_v2=there.url)
     await arrived(there)
@@ -769,3 +773,43 @@ async def test_what_was_due_when_the_process_was_killed_is_sent_under_the_same_i
     await program()
     await arrived(there, 2)
     assert len({(got.message_id, got.body) for got in there.received}) == 1
+
+
+async def test_whenever_the_process_is_killed_every_accepted_job_ends_in_one_message(
+    program: Callable[[], Awaitable[Program]], there: Receiver, tmp_path: Path
+) -> None:
+    """Jobs are sent all the time, and the receiver fails now and then."""
+    accepted: set[str] = set()
+    names = map(str, itertools.count())
+
+    async def send(server: Program) -> None:
+        for name in names:
+            try:
+                status = await server.post("", id=name, webhook_v2=there.url)
+            except aiohttp.ClientError:
+                return
+            assert status == 202
+            accepted.add(name)
+
+    for _ in range(KILLS):
+        there.answers += [500, 200] * 10
+        server = await program()
+        sending = [asyncio.ensure_future(send(server)) for _ in range(4)]
+        await asyncio.sleep(random.uniform(0.05, 0.4))
+        server.process.kill()
+        await asyncio.gather(*sending)
+    await program()
+
+    def told() -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for message, got in zip(messages(there), there.received, strict=True):
+            found.setdefault(message["id"], set()).add(got.message_id)
+        return found
+
+    await eventually(lambda: accepted <= told().keys(), within_s=30)
+    assert len(accepted) > 10 * KILLS
+    assert {name: ids for name, ids in told().items() if len(ids) > 1} == {}
+    ran = Counter((tmp_path / "ran").read_text().split())
+    assert max(ran.values()) <= 2
+    crashed = [m["id"] for m in messages(there) if m["type"] == "prompt.failed"]
+    assert all(ran[name] <= 2 for name in crashed)
