@@ -29,6 +29,7 @@ from ..errors import ExecutionError
 from .cancel import Canceller
 from .capture import Savers
 from .catalog import Catalog
+from .discretion import Discretion
 from .events import Events
 from .failures import breaks_device
 from .files import Folders, RunFolder, sweep
@@ -77,6 +78,7 @@ class ComfyEngine:
         """Put our hooks into ComfyUI."""
         Events(self._server, self._runs, self._expanders, self._tell_status).install()
         self._watchdog.install()
+        Discretion(self._runs).install()
 
     async def start(self) -> None:
         """Delete what a killed process left, and see that the output folder can be written.

@@ -38,6 +38,7 @@ class Run:
         item: What lies in ComfyUI's queue.
         finishing: ComfyUI is about to report the end, so the prompt is in no queue.
         stopping: The run is not wanted any more.
+        secrets: Texts that nobody but its nodes may see.
         node_id: The node that runs now.
     """
 
@@ -52,7 +53,7 @@ class Run:
         self.node_id: str | None = None
         self._folder = folder
         self._observer = observer
-        self._secrets = accepted.secrets()
+        self.secrets = accepted.secrets()
         self._ended = ended
         self._loop = asyncio.get_running_loop()
         self._future: asyncio.Future[Execution] = self._loop.create_future()
@@ -63,7 +64,7 @@ class Run:
         self._outputs: dict[str, Any] = {}
         self._times = Times()
         self._files: Files | None = None
-        self._translation = Translation(accepted.caller_id, self.plan, folder.name, self._secrets)
+        self._translation = Translation(accepted.caller_id, self.plan, folder.name, self.secrets)
         self._previews = Previews(self._show)
         self._death: StatelessError | None = None
 
@@ -113,7 +114,7 @@ class Run:
 
     def die(self, error: BaseException) -> None:
         """Note that the run's node has ended the thread that runs nodes."""
-        self._death = worker_death(error, self.node_id, self.plan, self._secrets)
+        self._death = worker_death(error, self.node_id, self.plan, self.secrets)
 
     def finish(self, history: Mapping[str, Any], status: Any) -> None:
         """Settle the run with what ComfyUI says of it; called on the thread that runs nodes.
@@ -218,7 +219,7 @@ class Run:
         outputs = shown(self.plan, history.get("outputs") or self._outputs)
         # A failed run's files are collected too: its folder is what gets deleted.
         files = self._finder().collect(outputs)
-        if error := self._death or failure(status, self.plan, self._secrets):
+        if error := self._death or failure(status, self.plan, self.secrets):
             return error
         return Execution(
             prompt=self.plan.presented(),
@@ -258,3 +259,7 @@ class Runs:
     def all(self) -> list[Run]:
         """Return the runs of this moment."""
         return list(self._by_prompt.values())
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return the texts that are secret at this moment; on any thread."""
+        return tuple(secret for run in self.all() for secret in run.secrets)

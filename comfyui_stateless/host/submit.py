@@ -18,6 +18,7 @@ import nodes
 from comfy.cli_args import LatentPreviewMethod
 
 from ..engine import Graph, PreparedPrompt
+from ..requests import SECRET_EXTRA_DATA
 from .capture import Savers
 from .catalog import Catalog
 from .failures import refusal, unknown_classes
@@ -29,6 +30,9 @@ SENSITIVE = tuple(execution.SENSITIVE_EXTRA_DATA_KEYS)
 
 KEEPS_SECRETS = "process_item" in inspect.signature(execution.PromptQueue.task_done).parameters
 """Whether this ComfyUI's queue has a place for secrets that it does not show: 0.3.68 and later."""
+
+MIN_SECRET = 8
+"""Characters from which a text is taken out of messages, where only its name makes it a secret."""
 
 QUICK_S = 0.001
 """Seconds below which a validation may be done on the loop."""
@@ -69,7 +73,11 @@ class Accepted:
 
     def secrets(self) -> tuple[str, ...]:
         """Return the secret texts, which no message may hold."""
-        return tuple(v for v in self.sensitive.values() if isinstance(v, str) and v)
+        return tuple(
+            value
+            for key, value in self.sensitive.items()
+            if isinstance(value, str) and len(value) >= (1 if key in SENSITIVE else MIN_SECRET)
+        )
 
 
 class Submission:
@@ -100,7 +108,7 @@ class Submission:
             graph, prompt, folder.name, self._catalog, self._savers, self._expanders.__contains__
         )
         outputs = await self._validated(prompt.run_id, made, folder)
-        sensitive = {key: extra_data.pop(key) for key in SENSITIVE if key in extra_data}
+        sensitive = {key: extra_data.pop(key) for key in list(extra_data) if _is_secret(key)}
         return Accepted(prompt.run_id, prompt.id, made, outputs, extra_data, sensitive)
 
     def check_classes(self, graph: Graph, extra_data: Mapping[str, Any]) -> None:
@@ -198,6 +206,10 @@ def _unregistered(graph: Graph) -> dict[str, str]:
     """Return the nodes whose class is not registered, with its name."""
     classes = {node_id: node["class_type"] for node_id, node in graph.items()}
     return {n: c for n, c in classes.items() if c not in nodes.NODE_CLASS_MAPPINGS}
+
+
+def _is_secret(key: str) -> bool:
+    return key in SENSITIVE or SECRET_EXTRA_DATA.search(key) is not None
 
 
 def _makes_none() -> bool:

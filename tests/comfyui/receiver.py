@@ -45,6 +45,7 @@ class Receiver:
         put_at: When that came, on the monotonic clock.
         forged: What came without a good signature.
         refuses: Whether a message is answered with 503 in place of 200.
+        secret: What messages have to be signed with.
     """
 
     messages: list[Message] = field(default_factory=list)
@@ -52,6 +53,7 @@ class Receiver:
     put_at: dict[str, float] = field(default_factory=dict)
     forged: list[bytes] = field(default_factory=list)
     refuses: Callable[[], bool] = lambda: False
+    secret: str = SECRET
     port: int = 0
     _server: ThreadingHTTPServer | None = None
     _thread: threading.Thread | None = None
@@ -88,7 +90,7 @@ class Receiver:
     def take(self, headers: dict[str, str], content: bytes) -> int:
         """Take a message; return the status of the answer."""
         try:
-            body = Webhook(SECRET).verify(content, headers)
+            body = Webhook(self.secret).verify(content, headers)
         except Exception:  # noqa: BLE001  whatever is wrong with it
             self.forged.append(content)
             return 400
