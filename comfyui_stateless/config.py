@@ -103,6 +103,12 @@ class Settings(BaseSettings):
         description="Comma-separated keys. When set, every route but the probes needs one of them, "
         "as `Authorization: Bearer` or `X-API-Key`.",
     )
+    aws_endpoint_url: str | None = Field(
+        default=None, description="Where S3 is, if not at Amazon; requests may name it too."
+    )
+    aws_region: str | None = Field(
+        default=None, description="The region of S3; it outranks AWS_DEFAULT_REGION and profiles."
+    )
     azure_storage_account: str | None = Field(
         default=None, description="The storage account for uploads and for its own blobs."
     )
@@ -244,9 +250,11 @@ class Settings(BaseSettings):
                 origin_of(origin, exact=True)
         return value
 
-    @field_validator("hf_endpoint")
+    @field_validator("aws_endpoint_url", "hf_endpoint")
     @classmethod
-    def _is_an_address(cls, value: str) -> str:
+    def _is_an_address(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
         origin_of(value)
         return value.rstrip("/")
 

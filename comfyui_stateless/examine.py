@@ -24,8 +24,11 @@ from .inputs import (
 )
 from .naming import redacted, safe_id
 from .pipeline import Services
-from .prepare import NO_UPLOADS, name_outputs
+from .prepare import NO_UPLOADS, name_outputs, with_values
 from .requests import PromptRequest
+
+STAND_IN = "a file that would be fetched"
+"""What ComfyUI's validation sees in place of what is not there yet; its complaint is dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +185,8 @@ async def _validate(
     prepend = services.settings.prepend_filenames
     try:
         graph = name_outputs(request.prompt, services.engine.node_class, safe, prepend=prepend)
+        # ComfyUI logs the values that it refuses, and an address may hold secrets.
+        graph = with_values(graph, dict.fromkeys(fetched, STAND_IN))
         prompt = PreparedPrompt(run_id, request.id, graph, f"{safe}_", request.extra_data or {})
         async with services.engine.workspace(run_id) as workspace:
             await services.engine.validate(prompt, workspace)

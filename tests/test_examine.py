@@ -227,6 +227,15 @@ async def test_faults_that_a_fetch_will_mend_are_none(origin: Origin, services_o
     assert names == ["size"]
 
 
+async def test_validation_sees_no_address(origin: Origin, services_of: Open) -> None:
+    engine = loading_engine()
+    url = origin.put("/a.png", PNG) + "?token=planted"
+    await examined(services_of(engine), loading("LoadImage", url))
+    (validated,) = engine.prompts
+    assert "://" not in repr(dict(validated.graph))
+    assert "planted" not in repr(dict(validated.graph))
+
+
 async def test_a_refusal_without_node_errors_is_an_error(services_of: Open) -> None:
     engine = loading_engine(invalid=InvalidPrompt("A cycle.", location="prompt"))
     found = await examined(services_of(engine), loading("Lora", "None"))

@@ -10,8 +10,8 @@ from aiohttp import web
 
 from ..bodies import Body, Text, json_body
 from ..engine import PromptResult
-from ..errors import StatelessError
-from ..jobs import Job
+from ..errors import Gone, StatelessError
+from ..jobs import Job, JobState
 from ..journal import StoredResult
 from ..recording import result_of
 from ..wire import to_json
@@ -122,6 +122,9 @@ async def _send_outcome(
     name = _last_name(run_id)
     try:
         result = await outcome()
+    except Gone as error:
+        known = {"state": JobState.SUCCEEDED.value} if job is None else described_job(job)
+        body = [Text(_event(name, "succeeded", {**known, "gone": error.message}))]
     except StatelessError as error:
         body = [Text(_event(name, "failed", error.body()))]
     else:

@@ -89,11 +89,13 @@ def open_backends(settings: Settings, *, trusting: bool = False) -> Backends:
     if trusting:
         access = replace(access, trusted=frozenset({"*"}))
     client = Client(Policy(access), access.proxies)
+    endpoint = settings.aws_endpoint_url
+    to_s3 = client.trusting(endpoint) if endpoint else client
     return Backends(
         AzureBackend(settings.azure, client),
         (
             # What a request signs for is told nothing of the operator's.
-            S3Backend(HttpBackend(client, HttpAccess()), access.proxies),
+            S3Backend(HttpBackend(to_s3, HttpAccess()), access.proxies, settings.aws_region),
             HuggingFaceBackend(settings.huggingface, client, access),
             HttpBackend(client, access),
         ),

@@ -78,13 +78,14 @@ class S3Backend:
     Args:
         http: For the endpoints that requests name; it must not send the operator's header.
         proxies: For all other connections.
+        region: AWS_REGION.
     """
 
     name: ClassVar[str] = "s3"
 
-    def __init__(self, http: HttpBackend, proxies: Proxies) -> None:
+    def __init__(self, http: HttpBackend, proxies: Proxies, region: str | None = None) -> None:
         self._http = http
-        self._clients = S3Clients(proxies)
+        self._clients = S3Clients(proxies, region)
 
     def matches(self, url: str) -> bool:
         return url[: len(SCHEME)].lower() == SCHEME

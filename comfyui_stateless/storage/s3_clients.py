@@ -48,10 +48,15 @@ DENIED = {
 
 
 class S3Clients:
-    """Makes boto3's clients, one for each set of credentials; threads share them."""
+    """Makes boto3's clients, one for each set of credentials; threads share them.
 
-    def __init__(self, proxies: Proxies) -> None:
+    Args:
+        region: AWS_REGION, which boto3 does not read; outranks AWS_DEFAULT_REGION and profiles.
+    """
+
+    def __init__(self, proxies: Proxies, region: str | None = None) -> None:
         self._proxies = proxies
+        self._region = region
         self._lock = threading.Lock()
         self._made: dict[S3Auth | None, Any] = {}
         self._session: Any = None
@@ -75,10 +80,12 @@ class S3Clients:
         # One for all: each would parse megabytes of descriptions.
         self._session = session = self._session or sdk().Session()
 
+        operators = self._region or session.region_name or DEFAULT_REGION
+
         def client(**options: object) -> Any:
             return session.client(
                 "s3",
-                region_name=(keys and keys.region) or session.region_name or DEFAULT_REGION,
+                region_name=(keys and keys.region) or operators,
                 config=sdk().Config(**LIMITS, **options),
                 **_given(keys),
             )

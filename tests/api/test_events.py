@@ -233,6 +233,23 @@ async def test_a_synchronous_job_ends_for_those_who_only_follow_it_in_its_metada
     assert last["stats"] == reply["stats"]
 
 
+async def test_a_job_whose_outputs_were_not_kept_has_succeeded_all_the_same(
+    serve: Serve, there: Receiver
+) -> None:
+    async def large(play: Play) -> None:
+        play.file("large.bin", 100_000)
+
+    site = await serve(FakeEngine(large), result_max_bytes=50_000)
+    async with site.prompt(id="a", webhook_v2=there.url) as response:
+        assert response.status == 202
+    await eventually(lambda: bool(there.received))
+    async with stream(site) as source:
+        name, last = told(await all_of(source))[-1]
+    assert name == "succeeded"
+    assert last["state"] == "succeeded"
+    assert "RESULT_MAX_BYTES" in last["gone"]
+
+
 async def test_a_large_reply_comes_whole(serve: Serve) -> None:
     content = b"0123456789" * 500_000
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from comfyui_stateless.cache import FileEvent
+from comfyui_stateless.cache import Cache, FileEvent
 from comfyui_stateless.cache.names import is_content, key_in, key_of
+from comfyui_stateless.errors import StorageError
 from tests.cache.conftest import NewCache
 from tests.cache.content import noise
 from tests.cache.origin import Origin
@@ -109,6 +110,20 @@ async def test_what_a_dead_process_left_and_cannot_be_resumed_is_swept(
     assert names(folder) - {"records.lock", "eviction.lock"} == {
         kept, f"{kept}.meta", f"{key_of(url)}.lock", "somebody's own.part",
     }  # fmt: skip
+
+
+async def test_what_cannot_be_had_leaves_nothing_behind(
+    origin: Origin, cache: Cache, folder: Path
+) -> None:
+    url = origin.put("/a.bin", noise(SIZE))
+    assert not (await cache.inspect(url)).is_cached
+    for missing in (origin.url("/none.bin"), "http://127.0.0.1:1/closed.bin"):
+        with pytest.raises(StorageError):
+            await cache.inspect(missing)
+        with pytest.raises(StorageError):
+            await cache.fetch(missing)
+    await cache.close()
+    assert names(folder) - {"records.lock", "eviction.lock"} == set()
 
 
 @pytest.mark.parametrize("distinct", [1, 10, 50])

@@ -22,7 +22,7 @@ async def test_a_record_that_is_being_written_stays_however_little_room_there_is
     with locked(folder / "records.lock"):
         half.write_bytes(b"{")
         await asyncio.to_thread(evict, folder, 1)
-        starting = asyncio.create_task(new_cache())
+        starting = asyncio.ensure_future(new_cache())
         done, _ = await asyncio.wait([starting], timeout=0.2)
         assert not done
         assert half.exists()

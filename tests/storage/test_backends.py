@@ -14,7 +14,7 @@ from comfyui_stateless.errors import ConfigError, HostRefused, UnsupportedURL
 from comfyui_stateless.storage.azure import AzureTarget
 from comfyui_stateless.storage.backends import Backends, open_backends
 from comfyui_stateless.storage.base import Cancel
-from comfyui_stateless.storage.s3 import S3Target
+from comfyui_stateless.storage.s3 import S3Backend, S3Target
 from tests.storage.answering import answering
 from tests.storage.contract import read_all, whole
 from tests.storage.seaweed import keys
@@ -112,6 +112,27 @@ def test_only_what_the_operator_names_may_be_at_a_private_address() -> None:
         for_operator = open_backends(settings(), trusting=True).for_url(url)
         with for_operator.open(url, None, None, Cancel()) as download:
             assert read_all(download) == b"found"
+
+
+def test_the_operators_s3_may_be_named_by_requests_too() -> None:
+    with answering(200, {}, b"found") as (origin, _):
+        auth = keys("someone", origin)
+        backend = open_backends(settings().model_copy(update={"aws_endpoint_url": origin}))
+        with backend.for_url("s3://bucket/key").open(
+            "s3://bucket/key", auth, None, Cancel()
+        ) as download:
+            assert read_all(download) == b"found"
+        with pytest.raises(HostRefused):
+            backend.for_url(origin).open(f"{origin}/file", None, None, Cancel())
+
+
+def test_the_region_is_the_operators(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-west-2")
+    for region, expected in ((None, "us-west-2"), ("eu-central-1", "eu-central-1")):
+        s3 = open_backends(settings().model_copy(update={"aws_region": region})).for_url("s3://b/k")
+        assert isinstance(s3, S3Backend)
+        assert s3._clients.of(None).meta.region_name == expected
+        s3.close()
 
 
 @pytest.mark.parametrize("url", ["s3://bucket/key", f"{EMULATOR}/container/blob"])
