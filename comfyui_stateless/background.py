@@ -372,9 +372,9 @@ class Background:
 def _refusal(accepted: AcceptedJob, max_attempts: int) -> StatelessError | None:
     """Return why a job that was left is not run again, None if it is."""
     if accepted.attempts >= max_attempts:
+        times = "once" if accepted.attempts == 1 else f"{accepted.attempts} times"
         return Crashed(
-            f"The server died {accepted.attempts} times while this job ran or was about to; "
-            "it is not tried again.",
+            f"The server died {times} while this job ran or was about to; it is not tried again.",
             details={"attempts": accepted.attempts},
         )
     if accepted.needs_secrets:
