@@ -8,7 +8,7 @@ import os
 import signal
 
 from .background import Background
-from .errors import Unavailable
+from .errors import StatelessError, Unavailable
 from .pipeline import Services
 from .readiness import Phase
 
@@ -57,14 +57,20 @@ async def drain(services: Services, background: Background) -> None:
     background.park()
     if not await jobs.idle(grace_s):
         left = background.abandon()
-        error = Unavailable("The server is shutting down.", headers={"Retry-After": "5"})
-        jobs.stop_all(error, but=left)
+        jobs.stop_all(_shutting_down, but=left)
         await jobs.idle(REPLY_S)
     await background.close()
     services.uploads.close()
     await services.cache.close()
 
 
+def _shutting_down() -> StatelessError:
+    return Unavailable("The server is shutting down.", headers={"Retry-After": "5"})
+
+
 def _end_process() -> None:
-    # ComfyUI ends itself on SIGINT: its server stops, its temporary files are removed.
+    # ComfyUI ends itself on SIGINT: its server stops, its temporary files are removed. A shell
+    # that starts it in the background has it ignored.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.kill(os.getpid(), signal.SIGINT)

@@ -7,7 +7,7 @@ import itertools
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
@@ -58,6 +58,7 @@ class Job:
         progress: How far its run is.
         error: What it failed with, as replies have it, once it has.
         result: What came out, without the outputs themselves, once it has succeeded.
+        uploaded: Gives the URLs of what it has uploaded so far; None where it does not upload.
         needs_secrets: Whether it came with what is written down nowhere.
         opened_at: When its life began, on the monotonic clock.
     """
@@ -73,6 +74,7 @@ class Job:
         self.progress = Progress(len(request.prompt))
         self.error: dict[str, Any] | None = None
         self.result: PromptResult | None = None
+        self.uploaded: Callable[[], Sequence[str]] | None = None
         self.needs_secrets = bool(request.secret_extra_data)
         self.opened_at = time.monotonic()
         self.ended_at: float | None = None
@@ -162,6 +164,8 @@ class Job:
 
     def _raise_if_stopped(self) -> None:
         if self._stopped is not None:
+            if self.uploaded is not None:
+                self._stopped.details["uploaded"] = list(self.uploaded())
             raise self._stopped from None
 
     def _time_out(self) -> None:
@@ -281,11 +285,11 @@ class Jobs:
             await asyncio.sleep(IDLE_POLL_S)
         return True
 
-    def stop_all(self, error: StatelessError, but: Collection[Job] = ()) -> None:
-        """Stop every job that lives with ``error``, except for those in ``but``."""
+    def stop_all(self, reason: Callable[[], StatelessError], but: Collection[Job] = ()) -> None:
+        """Stop every job that lives, each for a ``reason`` of its own, but for those in ``but``."""
         for job in list(self._live.values()):
             if job not in but:
-                job.stop(error)
+                job.stop(reason())
 
     def find(self, caller_id: str) -> Job | None:
         """Return the newest job of this id, one that lives or one that ended lately."""

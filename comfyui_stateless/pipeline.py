@@ -76,6 +76,7 @@ async def run(
         await record.accepted(prepared)
     async with services.uploads.job(request.target) as uploading:
         begin_upload = None if request.target is None else uploading.begin
+        job.uploaded = None if request.target is None else lambda: uploading.uploaded
         report = Report(job, request.prompt, begin_upload, services.system)
         with Collector(services.encoders, request.convert_output, workspace, report) as collector:
             with watch.stage("comfy_round_trip_time"):

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.cache.origin import Origin, serving
+from tests.comfyui.receiver import SECRET, Receiver, receiving
 from tests.comfyui.server import ComfyServer, Install
 
 VARIABLE = "STATELESS_TEST_COMFYUIS"
@@ -58,13 +59,27 @@ def origin() -> Iterator[Origin]:
 
 
 @pytest.fixture(scope="session")
+def receiver() -> Iterator[Receiver]:
+    """What takes the webhooks and uploads of ``comfy``."""
+    with receiving() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="session")
 def comfy(
-    each_install: Install | None, origin: Origin, tmp_path_factory: pytest.TempPathFactory
+    each_install: Install | None,
+    origin: Origin,
+    receiver: Receiver,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[ComfyServer]:
     """A running server of each ComfyUI in turn, shared by the tests that leave it as it was."""
     install = required(each_install)
     base = tmp_path_factory.mktemp(f"comfyui-{install.version}")
-    with ComfyServer(install, base, {"HTTP_TRUSTED_ORIGINS": origin.url("")}) as server:
+    env = {
+        "HTTP_TRUSTED_ORIGINS": f"{origin.url('')},{receiver.origin}",
+        "WEBHOOK_SECRET": SECRET,
+    }
+    with ComfyServer(install, base, env) as server:
         server.wait_until_ready()
         yield server
 
