@@ -325,6 +325,9 @@ class Engine(Protocol):
             InvalidInput: There is no such folder.
         """
 
+    def model_file(self, folder: str, name: str) -> Path | None:
+        """Return where a file of a model folder is, None if it is not there."""
+
     async def link_model(
         self, folder: str, name: str, target: Path, *, replace: bool = False
     ) -> LinkedModel:

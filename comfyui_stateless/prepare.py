@@ -48,6 +48,7 @@ async def prepare(
     engine.check_classes(graph, request.extra_data or {})
     await engine.learn_inputs()
     wanted = find(graph, engine.file_inputs, engine.find_file)
+    await fetcher.hold_models(graph, workspace)
     given = Given(request.credentials or (), uploads)
     brought = await all_or_first_error([fetcher.bring(w, given, workspace, tell) for w in wanted])
     fetched = {(w.node_id, w.name): b for w, b in zip(wanted, brought, strict=True)}

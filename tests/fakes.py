@@ -232,6 +232,10 @@ class FakeEngine:
             raise InvalidInput(f"There is no model folder {folder}.")
         return self._model_folders[folder]
 
+    def model_file(self, folder: str, name: str) -> Path | None:
+        path = (self._models_root or Path("models")) / folder / name
+        return path if path.exists() else None
+
     async def link_model(
         self, folder: str, name: str, target: Path, *, replace: bool = False
     ) -> LinkedModel:

@@ -107,6 +107,11 @@ class Cache:
         """Where the files are."""
         return self._shelf.folder
 
+    @property
+    def evicts(self) -> bool:
+        """Whether files are ever deleted to make room."""
+        return self._limit_bytes > 0
+
     async def start(self) -> None:
         """Make the folder, delete what dead processes left and cannot be resumed, keep the limit.
 
@@ -170,6 +175,19 @@ class Cache:
             if flight is None or flight.terms == request:
                 return await self._board(flight, request, folder, began)
             await flight.ended()
+
+    async def hold(self, path: Path) -> Callable[[], None] | None:
+        """Keep the file that a link leads to until what is returned is called.
+
+        None where it leads to no file of the cache.
+        """
+        holds = self._shelf.holds
+        cached = await run_to_end(
+            self._threads.files,
+            partial(self._shelf.take_linked, path),
+            undo=lambda taken: None if taken is None else holds.drop(taken.key),
+        )
+        return None if cached is None else partial(holds.drop, cached.key)
 
     async def inspect(
         self, url: str, credentials: Sequence[Credential] = (), auth: Auth | None = None

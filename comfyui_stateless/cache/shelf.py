@@ -76,6 +76,12 @@ class Shelf:
         self.holds.drop(key)
         return None
 
+    def take_linked(self, path: Path) -> Cached | None:
+        """Do as ``take`` with the file that a link leads to; None where that is not in here."""
+        target = path.resolve()
+        key = key_in(target.name) if target.parent == self.folder.resolve() else None
+        return None if key is None else self.take(key)
+
     def _find(self, key: str) -> Cached | None:
         stamp, known = self._known.get(key, (None, None))
         if known is not None:

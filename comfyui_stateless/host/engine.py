@@ -118,6 +118,9 @@ class ComfyEngine:
     def model_extensions(self, folder: str) -> frozenset[str]:
         return self._model_folders.extensions(folder)
 
+    def model_file(self, folder: str, name: str) -> Path | None:
+        return self._model_folders.file(folder, name)
+
     async def link_model(
         self, folder: str, name: str, target: Path, *, replace: bool = False
     ) -> LinkedModel:

@@ -38,6 +38,11 @@ class ModelFolders:
         """
         return frozenset(extension.lower() for extension in _registered(folder)[1])
 
+    def file(self, folder: str, name: str) -> Path | None:
+        """Return where a file of a model folder is, None if it is not there."""
+        path = folder_paths.get_full_path(folder, name)
+        return None if path is None else Path(path)
+
     def link(self, folder: str, name: str, target: Path, *, replace: bool = False) -> LinkedModel:
         """Link a file, or a folder, into a model folder and have ComfyUI list it at once.
 

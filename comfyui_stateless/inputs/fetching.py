@@ -13,6 +13,7 @@ from ..cache import Cache, Lease
 from ..engine import (
     Engine,
     FileForm,
+    Graph,
     InputFile,
     MediaInput,
     ModelInput,
@@ -26,7 +27,7 @@ from ..repositories import Repositories
 from ..storage.auth import Credential
 from .given import Given, inline_file, uploaded
 from .together import all_or_first_error
-from .wanted import UPLOAD, WRAPPED, Wanted, is_address, refused
+from .wanted import UPLOAD, WRAPPED, Wanted, is_address, named_models, refused
 
 THREAD_FROM_CHARACTERS = 64 * 1024
 """Length from which inline data is decoded in a thread."""
@@ -111,6 +112,16 @@ class Fetcher:
         self._cache = cache
         self._repositories = repositories
         self._engine = engine
+
+    async def hold_models(self, graph: Graph, workspace: Workspace) -> None:
+        """Keep the cached models that a graph names by local names, until the workspace is left."""
+        if not self._cache.evicts:
+            return
+        for folder, name in named_models(graph, self._engine.file_inputs):
+            path = self._engine.model_file(folder, name)
+            release = None if path is None else await self._cache.hold(path)
+            if release is not None:
+                workspace.defer(release)
 
     async def bring(
         self, wanted: Wanted, given: Given, workspace: Workspace, tell: Tell

@@ -79,6 +79,17 @@ def _find(
                 yield wanted
 
 
+def named_models(
+    graph: Graph, file_inputs: Callable[[str], Mapping[str, FileInput]]
+) -> Iterator[tuple[str, str]]:
+    """Yield the folder and the name of each model that may be there under a local name."""
+    for node in graph.values():
+        for name, slot in file_inputs(node["class_type"]).items():
+            if isinstance(slot, ModelInput):
+                for value in texts(node["inputs"].get(name), slot)[0]:
+                    yield from ((folder, value) for folder in slot.folders if "://" not in value)
+
+
 def texts(value: Any, slot: FileInput) -> tuple[tuple[str, ...], bool]:
     """Return the texts in an input's value, none for any other value, and whether it is a list."""
     if isinstance(value, dict):
