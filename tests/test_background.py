@@ -795,7 +795,9 @@ async def test_whenever_the_process_is_killed_every_accepted_job_ends_in_one_mes
         there.answers += [500, 200] * 10
         server = await program()
         sending = [asyncio.ensure_future(send(server)) for _ in range(4)]
-        await asyncio.sleep(random.uniform(0.05, 0.4))
+        before = len(accepted)
+        await eventually(lambda before=before: len(accepted) > before + 5, within_s=20)  # type: ignore[misc]
+        await asyncio.sleep(random.uniform(0, 0.2))
         server.process.kill()
         await asyncio.gather(*sending)
     await program()
@@ -807,7 +809,6 @@ async def test_whenever_the_process_is_killed_every_accepted_job_ends_in_one_mes
         return found
 
     await eventually(lambda: accepted <= told().keys(), within_s=30)
-    assert len(accepted) > 10 * KILLS
     assert {name: ids for name, ids in told().items() if len(ids) > 1} == {}
     ran = Counter((tmp_path / "ran").read_text().split())
     assert max(ran.values()) <= 2

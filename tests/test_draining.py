@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
@@ -119,7 +121,7 @@ async def test_what_runs_is_finished_and_what_waits_is_run_after_the_next_start(
         assert (await site.post(id=name, webhook_v2=there.url))[0] == 202
     await eventually(lambda: site.life.engine.ran == ["runs"])
     ending = site.drain()
-    await eventually(lambda: site.life.engine.stopped == ["next"])
+    await eventually(lambda: site.life.services.jobs.find("next") is None)
     assert not ending.done()
     gate.is_open.set()
     await ending
@@ -183,7 +185,7 @@ async def test_a_job_with_api_keys_is_not_parked_but_run_within_the_grace(
         assert (await site.post(id=name, webhook_v2=there.url, **fields))[0] == 202
     await eventually(lambda: site.life.engine.ran == ["runs"])
     ending = site.drain()
-    await eventually(lambda: site.life.engine.stopped == ["next"])
+    await eventually(lambda: site.life.services.jobs.find("next") is None)
     gate.is_open.set()
     await ending
     assert site.life.engine.ran == ["runs", "secret"]
@@ -322,3 +324,24 @@ async def test_a_drain_that_fails_ends_the_process_all_the_same(
         Drain(life.services, life.background).begin()
         await eventually(lambda: caught == [signal.SIGINT])
     assert "inside" in caplog.text
+
+
+def test_a_process_that_was_started_with_sigint_ignored_ends_too() -> None:
+    script = """
+import asyncio, signal
+from comfyui_stateless import draining
+assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+async def serve():
+    asyncio.get_running_loop().call_soon(draining._end_process)
+    await asyncio.sleep(30)
+
+loop = asyncio.new_event_loop()
+try:
+    loop.run_until_complete(serve())
+except KeyboardInterrupt:
+    print("ended")
+"""
+    ignoring = ["sh", "-c", 'trap "" INT; exec "$0" -c "$1"', sys.executable, script]
+    done = subprocess.run(ignoring, capture_output=True, text=True, timeout=30, check=False)
+    assert done.stdout == "ended\n", done.stderr

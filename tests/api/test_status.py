@@ -76,7 +76,7 @@ async def test_jobs_that_wait_say_how_many_are_before_them(serve: Serve, there: 
     waiting = {name: (await status(site, name))[1] for name in ("b", "c", "d", "urgent")}
     assert {said["state"] for said in waiting.values()} == {"queued"}
     assert {name: said["position"] for name, said in waiting.items()} == {
-        "b": 1, "urgent": 2, "c": 3, "d": 4,
+        "urgent": 1, "b": 2, "c": 3, "d": 4,
     }  # fmt: skip
 
 
