@@ -417,17 +417,21 @@ async def test_a_forked_child_does_not_keep_the_folder(
     journal: Journal, open_journal: Open
 ) -> None:
     held, release = os.pipe()
+    forked, begun = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(release)
+        os.write(begun, b".")
         os.read(held, 1)
         os._exit(0)
     try:
         os.close(held)
+        os.read(forked, 1)
         again = await reopened(journal, open_journal)
         assert again.folder == journal.folder
     finally:
-        os.close(release)
+        for end in (release, forked, begun):
+            os.close(end)
         await asyncio.to_thread(os.waitpid, child, 0)
 
 
