@@ -19,7 +19,17 @@ from typing import Any
 # As a script it finds its neighbours as the package that they are for the type checker.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import downloads, memory, pictures, queueing, report, smallest, startup, worker
+from benchmarks import (
+    downloads,
+    memory,
+    pictures,
+    prepared,
+    queueing,
+    report,
+    smallest,
+    startup,
+    worker,
+)  # fmt: skip
 from benchmarks.bench import QUICK, Bench, Plan, install, running
 from benchmarks.rows import Row
 from comfyui_stateless import __version__
@@ -34,6 +44,7 @@ MEASURES: dict[str, Callable[[Bench], list[Row]]] = {
     "pictures": pictures.measure,
     "worker": worker.measure,
     "queue": queueing.measure,
+    "prepared": prepared.measure,
 }
 IMPORT = "import"
 
