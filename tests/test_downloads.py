@@ -153,6 +153,19 @@ async def test_a_cached_model_is_linked_without_network(
     assert len(linked(tmp_path)) == 2
 
 
+async def test_a_download_makes_room_for_a_later_one_and_takes_its_link_along(
+    origin: Origin, tmp_path: Path
+) -> None:
+    engine = FakeEngine(models_root=tmp_path / "models")
+    services = services_for(engine, tmp_path, lru_cache_size_gb=1 / 2**30)
+    for number in range(2):
+        url = origin.put(f"/{number}.safetensors", safetensors(64, seed=number))
+        await services.downloads.fetch(wanted(url))
+    await end(services)
+    models = tmp_path / "models" / "loras"
+    assert [path.name for path in models.iterdir()] == ["1.safetensors"]
+
+
 async def test_the_content_has_to_hash_to_what_is_given(
     origin: Origin, downloads: Downloads, tmp_path: Path
 ) -> None:

@@ -171,10 +171,12 @@ async def test_an_address_that_the_policy_refuses_is_named(
     assert origin.seen == []
 
 
-async def test_every_class_that_is_missing_is_named(origin: Origin, services: Services) -> None:
+async def test_every_class_that_is_missing_is_named(origin: Origin, services_of: Open) -> None:
+    engine = loading_engine()
     graph = loading("LoadImage", origin.put("/a.png", PNG))
     graph |= {n: {"class_type": f"Unheard{n}", "inputs": {}} for n in ("7", "8")}
-    found = await examined(services, graph)
+    found = await examined(services_of(engine), graph)
+    assert engine.prompts == []
     assert found.missing_nodes == {"7": "Unheard7", "8": "Unheard8"}
     assert not found.is_valid
     assert len(found.fetches) == 1

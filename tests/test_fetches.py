@@ -13,7 +13,7 @@ import pytest
 from comfyui_stateless.config import Settings
 from comfyui_stateless.errors import InvalidInput
 from comfyui_stateless.inputs import fetching
-from tests.cache.content import noise
+from tests.cache.content import noise, safetensors
 from tests.cache.origin import Origin, serving
 from tests.cache.watching import has_begun, until
 from tests.fakes import eventually
@@ -28,6 +28,7 @@ from tests.fetching import (
     holding,
     kitchens,
     loading_all,
+    loading_engine,
     picture,
 )
 from tests.storage.answers import Answer, Call, answering
@@ -204,6 +205,20 @@ async def test_one_url_is_fetched_once_however_many_ask(origin: Origin, kitchen:
     prompts = await asyncio.gather(*(kitchen.prepared(loading_all(*sent)) for _ in range(5)))
     assert [seen.method for seen in origin.seen] == ["GET", "GET"]
     assert len({str({n: p.graph[n] for n in "1234"}) for p in prompts}) == 1
+
+
+async def test_what_a_job_needs_stays_until_it_ends_however_full_the_cache_is(
+    origin: Origin, cook: Cook, tmp_path: Path
+) -> None:
+    engine = loading_engine(models_root=tmp_path / "models")
+    kitchen = cook(engine, lru_cache_size_gb=1 / 2**30)
+    urls = [origin.put(f"/{n}.safetensors", safetensors(64, seed=n)) for n in range(3)]
+    folder = tmp_path / "models" / "loras"
+    links = [folder / await kitchen.value("Lora", url) for url in urls[:2]]
+    assert [link.exists() for link in links] == [True, True]
+    kitchen.leave()
+    await kitchen.value("Lora", urls[2])
+    assert [link.is_symlink() for link in links] == [False, False]
 
 
 # Credentials
