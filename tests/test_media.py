@@ -12,7 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from comfyui_stateless.media import extension, image_size, is_html, kind, media_type
+from comfyui_stateless.media import (
+    extension,
+    image_size,
+    is_html,
+    is_recognised,
+    kind,
+    media_type,
+)
 
 
 def box(brand: bytes, *compatible: bytes) -> bytes:
@@ -353,3 +360,25 @@ def test_an_image_of_no_pixels_has_no_size() -> None:
 
 def test_a_jpeg_whose_segment_has_no_length_is_not_read_for_ever() -> None:
     assert image_size(b"\xff\xd8\xff\xe0\0\0" * 50) is None
+
+
+@pytest.mark.parametrize(
+    ("filename", "head", "expected"),
+    [
+        ("a.png", b"\x89PNG\r\n\x1a\n", True),
+        ("a.jpg", b"\x89PNG\r\n\x1a\n", True),
+        ("a", b"\x89PNG\r\n\x1a\n", True),
+        ("a.tga", b"\0\0\x02" + bytes(15), True),
+        ("a.obj", b"v 0 0 0\n", True),
+        ("a.csv", b"1,2\n", True),
+        ("a.png", b'{"error": "expired"}', False),
+        ("a.webp", b"RIFF", False),
+        ("a.mkv", b"", False),
+        ("a", b"some words", False),
+        ("a.bin", bytes(20), False),
+    ],
+)
+def test_a_name_makes_a_file_known_only_where_its_bytes_cannot(
+    filename: str, head: bytes, expected: bool
+) -> None:
+    assert is_recognised(filename, head) is expected
