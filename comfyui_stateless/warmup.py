@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import time
 
 from .background import Background
 from .config import Settings
-from .errors import StatelessError, StorageError, WrongContent
+from .errors import StatelessError, StorageError, TransferFailed, WrongContent
 from .pipeline import Services, run
 from .readiness import Phase
 from .requests import PromptRequest, check_graph, parse_json, validate
@@ -18,6 +19,9 @@ from .storage.base import Backend, Cancel
 log = logging.getLogger("comfyui_stateless.warmup")
 
 BUFFER_BYTES = 64 * 1024
+
+RETRY_DELAYS_S = (1.0, 3.0)
+"""Seconds before each further try to read WARMUP_PROMPT_URL."""
 
 
 async def get_ready(services: Services, background: Background) -> None:
@@ -70,12 +74,23 @@ def _warmup_request(settings: Settings) -> PromptRequest:
     url = settings.warmup_prompt_url.get_secret_value()
     backends = open_backends(settings, trusting=True)
     try:
-        content = _read(backends.for_url(url), url, settings.max_body_bytes)
+        content = _read_patiently(backends.for_url(url), url, settings.max_body_bytes)
     except StorageError as error:
         raise StatelessError(f"WARMUP_PROMPT_URL cannot be read: {error.message}") from error
     finally:
         backends.close()
     return read_prompt(content, "WARMUP_PROMPT_URL")
+
+
+def _read_patiently(backend: Backend, url: str, limit: int) -> bytes:
+    """Do as ``_read``, again after failures that may pass."""
+    for delay_s in RETRY_DELAYS_S:
+        try:
+            return _read(backend, url, limit)
+        except TransferFailed as error:
+            log.warning("WARMUP_PROMPT_URL is tried again in %g s: %s", delay_s, error.message)
+            time.sleep(delay_s)
+    return _read(backend, url, limit)
 
 
 def _read(backend: Backend, url: str, limit: int) -> bytes:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from comfyui_stateless import warmup
 from comfyui_stateless.api.app import create_app
 from comfyui_stateless.config import Settings
 from comfyui_stateless.errors import ExecutionError, InvalidPrompt
@@ -29,6 +30,7 @@ GRAPH = json.dumps(graph()).encode()
 def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setattr(warmup, "RETRY_DELAYS_S", (0.01, 0.01))
 
 
 @pytest.fixture
@@ -70,6 +72,12 @@ async def test_the_graph_is_read_from_an_address_that_is_private_and_run(
     assert not any(folder.exists() for folder in engine.workspaces)
 
 
+async def test_a_server_that_fails_twice_is_asked_again(origin: Origin, started: Start) -> None:
+    url = origin.put("/warm.json", GRAPH, failures=[(503, {}), (500, {})])
+    status, said = await started(FakeEngine(), warmup_prompt_url=url)
+    assert (status, said["status"]) == (200, "healthy")
+
+
 async def test_user_and_password_of_the_address_are_sent(origin: Origin, started: Start) -> None:
     origin.put("/warm.json", GRAPH, authorization="Basic bWU6aHVzaA==")
     url = origin.url("/warm.json", "me:hush")
@@ -100,7 +108,7 @@ async def test_without_a_graph_there_is_no_warm_up(started: Start) -> None:
 
 UNUSABLE: dict[str, tuple[Any, str]] = {
     "not there": (None, "404"),
-    "a server that fails": ({"failures": [(500, {})]}, "500"),
+    "a server that fails": ({"failures": [(500, {})] * 3}, "500"),
     "a login that is wanted": ({"authorization": "x"}, "401"),
     "cut off": ({"content": GRAPH, "length": len(GRAPH) + 9, "ranges": False}, "WARMUP_PROMPT_URL"),
     "no JSON": ({"content": b"{"}, "not JSON"),
