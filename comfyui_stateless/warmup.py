@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import time
+from collections.abc import Sequence
 
 from .background import Background
 from .config import Settings
@@ -74,7 +75,9 @@ def _warmup_request(settings: Settings) -> PromptRequest:
     url = settings.warmup_prompt_url.get_secret_value()
     backends = open_backends(settings, trusting=True)
     try:
-        content = _read_patiently(backends.for_url(url), url, settings.max_body_bytes)
+        content = _read_patiently(
+            backends.for_url(url), url, settings.max_body_bytes, RETRY_DELAYS_S
+        )
     except StorageError as error:
         raise StatelessError(f"WARMUP_PROMPT_URL cannot be read: {error.message}") from error
     finally:
@@ -82,15 +85,16 @@ def _warmup_request(settings: Settings) -> PromptRequest:
     return read_prompt(content, "WARMUP_PROMPT_URL")
 
 
-def _read_patiently(backend: Backend, url: str, limit: int) -> bytes:
+def _read_patiently(backend: Backend, url: str, limit: int, delays_s: Sequence[float]) -> bytes:
     """Do as ``_read``, again after failures that may pass."""
-    for delay_s in RETRY_DELAYS_S:
-        try:
-            return _read(backend, url, limit)
-        except TransferFailed as error:
-            log.warning("WARMUP_PROMPT_URL is tried again in %g s: %s", delay_s, error.message)
-            time.sleep(delay_s)
-    return _read(backend, url, limit)
+    try:
+        return _read(backend, url, limit)
+    except TransferFailed as error:
+        if not delays_s:
+            raise
+        log.warning("WARMUP_PROMPT_URL is tried again in %g s: %s", delays_s[0], error.message)
+        time.sleep(delays_s[0])
+    return _read_patiently(backend, url, limit, delays_s[1:])
 
 
 def _read(backend: Backend, url: str, limit: int) -> bytes:
