@@ -44,8 +44,10 @@ def prompt(server: ComfyServer, graph: object, **fields: object) -> tuple[int, d
 def test_probes_tell_of_the_warm_up_and_no_work_is_taken_before_its_end(
     configured: ComfyServer,
 ) -> None:
+    deadline = time.monotonic() + 10
+    while (ready := configured.get("/api/stateless/ready")).json["reason"].endswith("starting."):
+        assert time.monotonic() < deadline
     health = configured.get("/api/stateless/health")
-    ready = configured.get("/api/stateless/ready")
     status, body = prompt(configured, saved(1))
     assert (health.status, health.json["status"]) == (500, "not healthy")
     assert (ready.status, ready.json["status"]) == (503, "not ready")
