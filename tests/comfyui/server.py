@@ -52,6 +52,12 @@ class Reply:
         return [base64.b64decode(image) for image in self.json["images"]]
 
 
+def _heed_interrupts() -> None:
+    """Undo what a shell does to what it starts in the background: children inherit it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @dataclass
 class ComfyServer:
     """A ComfyUI process; use it as a context manager."""
@@ -96,6 +102,7 @@ class ComfyServer:
         ]  # fmt: skip
         inherited = {k: v for k, v in os.environ.items() if k in {"PATH", "HOME", "LANG", "TMPDIR"}}
         own = {"STATE_DIR": str(self.base / "state"), "CACHE_DIR": str(self.base / "cache")}
+        _heed_interrupts()
         with (self.base / "comfyui.log").open("ab") as log:
             self.process = subprocess.Popen(
                 command, cwd=self.install.home, env={**inherited, **own, **self.env},
