@@ -44,7 +44,7 @@ class Plan:
     probes: int = 1000
     large_mib: int = 1024
     download_mib: int = 2048
-    limited_mib: int = 256
+    limited_mib: int = 2048
     s3_mib: int = 1024
 
 
