@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from tests.comfyui.graphs import Graph, failing, node, pattern, waiting
+from tests.comfyui.graphs import Graph, node, pattern, waiting
 from tests.comfyui.receiver import Receiver
 from tests.comfyui.server import ComfyServer, Install, Reply
 from tests.storage.seaweed import ADMIN, BUCKET, seaweed
@@ -125,17 +125,23 @@ def test_a_job_that_fails_lists_what_it_has_uploaded(
     comfy: ComfyServer, receiver: Receiver, job_id: str
 ) -> None:
     graph = {
-        **failing("ValueError"),
-        "3": node("TestNotes", text="is there", filename_prefix="before"),
+        **waiting(2, job_id),
+        "3": pattern(23),
+        "4": node("SaveImage", images=["3", 0], filename_prefix="before"),
+        "6": node("TestBlackens", image=["1", 0], after=["3", 0]),
+        "7": node("TestRaises", image=["2", 0], kind="ValueError", message="it broke"),
     }
+    graph["2"]["inputs"]["image"] = ["6", 0]
+    graph["9"]["inputs"]["images"] = ["7", 0]
     where = place(receiver, job_id) | {"webhook_v2": f"{receiver.origin}/hook"}
     reply = comfy.post("/api/stateless/prompt", {"prompt": graph, "id": job_id, **where})
     assert reply.status == 202
     failed = receiver.wait_for(job_id).body
     assert (failed["type"], failed["code"]) == ("prompt.failed", "execution_error")
-    # Which they are depends on how far an upload was; that it was answered is what counts.
-    listed = failed["details"]["uploaded"]
-    assert contents(receiver, listed) == [b"is there"] * len(listed)
+    (listed,) = failed["details"]["uploaded"]
+    assert listed.endswith("_before_00001_.png")
+    (content,) = contents(receiver, [listed])
+    assert content.startswith(b"\x89PNG")
 
 
 def test_a_large_file_is_uploaded_whole(
