@@ -103,6 +103,10 @@ class Settings(BaseSettings):
         description="Comma-separated keys. When set, every route but the probes needs one of them, "
         "as `Authorization: Bearer` or `X-API-Key`.",
     )
+    allow_publish: bool = Field(
+        default=False,
+        description="Let clients save workflow endpoints into WORKFLOW_DIR, and remove them.",
+    )
     aws_endpoint_url: str | None = Field(
         default=None, description="Where S3 is, if not at Amazon; requests may name it too."
     )
@@ -159,6 +163,10 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="GiB that CACHE_DIR may hold before the files that were used longest ago go; "
         "0 is no limit.",
+    )
+    markdown_schema_descriptions: bool = Field(
+        default=True,
+        description="End the description of a workflow endpoint with a table of its inputs.",
     )
     max_body_size_mb: float = Field(
         default=100,
@@ -229,10 +237,13 @@ class Settings(BaseSettings):
     warmup_prompt_url: SecretStr | None = Field(
         default=None, description="Where to get such a graph; WARMUP_PROMPT_FILE outranks it."
     )
-
     webhook_secret: SecretStr | None = Field(
         default=None,
         description="Signs webhooks as Standard Webhooks: base64, with or without `whsec_`.",
+    )
+    workflow_dir: Path = Field(
+        default=Path("/workflows"),
+        description="Files here become workflow endpoints; it need not exist.",
     )
 
     @field_validator("api_keys")
@@ -258,7 +269,7 @@ class Settings(BaseSettings):
         origin_of(value)
         return value.rstrip("/")
 
-    @field_validator("cache_dir", "state_dir")
+    @field_validator("cache_dir", "state_dir", "workflow_dir")
     @classmethod
     def _from_home(cls, value: Path) -> Path:
         return value.expanduser()

@@ -15,7 +15,7 @@ LAYERS = [
     ["storage"],
     ["media", "inline", "repositories", "cache", "images", "journal", "webhooks"],
     ["requests", "engine"],
-    ["inputs", "prepare", "outputs", "uploads", "delivery", "bodies"],
+    ["inputs", "prepare", "outputs", "uploads", "delivery", "bodies", "workflows", "manifest"],
     [
         "timeline",
         "progress",
@@ -34,8 +34,9 @@ LAYERS = [
         "system_events",
         "saladcloud",
         "draining",
+        "metrics",
     ],
-    ["api", "host"],
+    ["api", "host", "launcher"],
     ["plugin"],
 ]
 """Top to bottom. A module imports from layers above its own, or from what stands before it."""

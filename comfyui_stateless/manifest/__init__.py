@@ -1,0 +1,1 @@
+"""What an installation has beside ComfyUI: packages, custom nodes, models; read and put in place."""

@@ -1,0 +1,1 @@
+"""What Prometheus reads: counts, times and sizes of the running server."""

@@ -1,0 +1,1 @@
+"""Workflow endpoints: files that turn named inputs into graphs."""
