@@ -1,0 +1,77 @@
+"""What a workflow endpoint is, whatever it was written in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+JsonObject = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What one call of an endpoint became.
+
+    Attributes:
+        graph: The graph to run, in the API format.
+        input: What was given, with every default filled in (a drawn seed too): the reply's ``input``.
+    """
+
+    graph: JsonObject
+    input: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What the OpenAPI document and ``GET /workflow`` say of an endpoint.
+
+    Attributes:
+        schema: The JSON Schema (2020-12) of ``input``: an object with its properties.
+        example: An ``input`` that works, if there is one.
+    """
+
+    schema: JsonObject
+    summary: str | None = None
+    description: str | None = None
+    example: JsonObject | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What workflow files are told of the ComfyUI that they are for.
+
+    Attributes:
+        samplers: The names that a KSampler takes.
+        schedulers: The same of schedulers.
+        models: Model folder → the names in it now.
+        warmup_checkpoint: The checkpoint that the warm-up prompt loads, if it names one.
+        definitions: class_type → ComfyUI's definition of its inputs, as ``GET /object_info`` has it.
+    """
+
+    samplers: Sequence[str] = ()
+    schedulers: Sequence[str] = ()
+    models: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    warmup_checkpoint: str | None = None
+    definitions: Mapping[str, JsonObject] = field(default_factory=dict)
+
+
+class Endpoint(Protocol):
+    """One file that became ``POST /workflow/<path>``."""
+
+    @property
+    def source(self) -> Path:
+        """The file that it comes from."""
+
+    @property
+    def description(self) -> Description:
+        """What it takes, and what it is for."""
+
+    async def build(self, given: JsonObject) -> Built:
+        """Check ``given`` and make the graph of it.
+
+        Raises:
+            StatelessError: A value is wrong (400, ``location`` is ``input.<name>``), or the file's
+                own code failed or took too long (500, the message names the file).
+        """
