@@ -57,6 +57,26 @@ class Surroundings:
     definitions: Mapping[str, JsonObject] = field(default_factory=dict)
 
 
+class WorkflowFileError(Exception):
+    """A workflow file cannot become an endpoint. No response: it is logged and listed.
+
+    Args:
+        file: The file that is wrong.
+        reason: One sentence that its author can act on.
+        line: The line of ``file`` that it is about, counted from 1, None where there is none.
+    """
+
+    def __init__(self, file: Path, reason: str, line: int | None = None) -> None:
+        super().__init__(file, reason, line)
+        self.file = file
+        self.reason = reason
+        self.line = line
+
+    def __str__(self) -> str:
+        place = str(self.file) if self.line is None else f"{self.file}:{self.line}"
+        return f"{place}: {self.reason}"
+
+
 class Endpoint(Protocol):
     """One file that became ``POST /workflow/<path>``."""
 
