@@ -40,6 +40,9 @@ UPLOADS = ("azure_blob_upload", "hf_upload", "http_upload", "s3")
 SECRET_EXTRA_DATA = re.compile(r"key|token|secret|passw|credential|auth", re.IGNORECASE)
 """Names in ``extra_data`` whose values are secret: ComfyUI's own, and those that packs use."""
 
+FOR_FILES = "extra_pnginfo"
+"""What the caller wants in the metadata of files, in ``extra_data``: it is no secret."""
+
 EXAMPLE_GRAPH: dict[str, Any] = {
     "1": {
         "class_type": "EmptyImage",
@@ -172,8 +175,9 @@ class PromptRequest(WireModel):
 
     @property
     def secret_extra_data(self) -> frozenset[str]:
-        """The names of what is secret in ``extra_data``."""
-        return frozenset(name for name in self.extra_data or {} if SECRET_EXTRA_DATA.search(name))
+        """The names at the top of ``extra_data`` that hold a secret, at whatever depth."""
+        given = self.extra_data or {}
+        return frozenset(name for name, value in given.items() if holds_secret(name, value))
 
     def echo(self) -> dict[str, Any]:
         """Return the fields that replies repeat: what the caller sent, without secrets."""
@@ -353,3 +357,20 @@ def _dotted(location: Iterable[int | str]) -> str:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def holds_secret(name: str, value: Any) -> bool:
+    """Say whether an entry of ``extra_data`` is secret: by its own name, or by one inside it."""
+    return name != FOR_FILES and (
+        SECRET_EXTRA_DATA.search(name) is not None or _names_a_secret(value)
+    )
+
+
+def _names_a_secret(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(_names_a_secret(each) for each in value)
+    if not isinstance(value, dict):
+        return False
+    return any(
+        SECRET_EXTRA_DATA.search(str(name)) or _names_a_secret(each) for name, each in value.items()
+    )

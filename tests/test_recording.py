@@ -177,6 +177,23 @@ def test_what_is_secret_in_extra_data_is_not_recorded_and_is_known_to_be_missing
     assert recorded_request(job.request).request.extra_data == {"other": 1}
 
 
+@pytest.mark.parametrize(
+    "value", [{"deep": {"api_key": "geheim"}}, [{"Token": "geheim"}], {"a": [[{"auth": "geheim"}]]}]
+)
+def test_what_is_secret_below_the_top_of_extra_data_is_not_recorded_either(value: Any) -> None:
+    job = new_job(request(extra_data={"pack": value, "other": [{"a": 1}]}), prepared(), None)
+    assert job.needs_secrets is True
+    assert b"geheim" not in job.request
+    assert recorded_request(job.request).request.extra_data == {"other": [{"a": 1}]}
+
+
+def test_what_is_for_the_files_is_no_secret_whatever_it_names() -> None:
+    extra = {"extra_pnginfo": {"workflow": {"nodes": [{"type": "KeyFrame", "key": 1}]}}}
+    job = new_job(request(extra_data=extra), prepared(), None)
+    assert job.needs_secrets is False
+    assert recorded_request(job.request).request.extra_data == extra
+
+
 # Messages
 
 

@@ -18,7 +18,7 @@ import nodes
 from comfy.cli_args import LatentPreviewMethod
 
 from ..engine import Graph, PreparedPrompt
-from ..requests import SECRET_EXTRA_DATA
+from ..requests import holds_secret
 from .capture import Savers
 from .catalog import Catalog
 from .failures import refusal, unknown_classes
@@ -108,7 +108,9 @@ class Submission:
             graph, prompt, folder.name, self._catalog, self._savers, self._expanders.__contains__
         )
         outputs = await self._validated(prompt.run_id, made, folder)
-        sensitive = {key: extra_data.pop(key) for key in list(extra_data) if _is_secret(key)}
+        sensitive = {
+            key: extra_data.pop(key) for key in list(extra_data) if _is_secret(key, extra_data[key])
+        }
         return Accepted(prompt.run_id, prompt.id, made, outputs, extra_data, sensitive)
 
     def check_classes(self, graph: Graph, extra_data: Mapping[str, Any]) -> None:
@@ -208,8 +210,8 @@ def _unregistered(graph: Graph) -> dict[str, str]:
     return {n: c for n, c in classes.items() if c not in nodes.NODE_CLASS_MAPPINGS}
 
 
-def _is_secret(key: str) -> bool:
-    return key in SENSITIVE or SECRET_EXTRA_DATA.search(key) is not None
+def _is_secret(key: str, value: Any) -> bool:
+    return key in SENSITIVE or holds_secret(key, value)
 
 
 def _makes_none() -> bool:

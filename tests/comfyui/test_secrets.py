@@ -233,9 +233,10 @@ def test_downloads(site: Site) -> None:
 
 
 def test_what_nodes_are_given(site: Site) -> None:
-    def extra() -> dict[str, str]:
+    def extra() -> dict[str, Any]:
         names = ("api_key_comfy_org", "auth_token_comfy_org", "token_of_a_pack")
-        return {name: site.vault.new(f"extra_data, {name}") for name in names}
+        deep = {"service": [{"api_key": site.vault.new("extra_data, deep inside")}]}
+        return {"pack": deep, **{name: site.vault.new(f"extra_data, {name}") for name in names}}
 
     telling: Graph = {**waiting(0.8, "tells"), "3": node("TestTellsSecrets", after=["2", 0])}
     url = site.place(png(5), query=f"?sig={site.vault.new('query of a job that runs')}")
