@@ -7,24 +7,37 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from .access import (
+    AzureAccount,
+    HttpAccess,
+    HuggingFaceAccess,
+    Proxies,
+    origin_of,
+    origins,
+    split_list,
+)
 from .errors import ConfigError
+
+__all__ = ["AzureAccount", "HttpAccess", "HuggingFaceAccess", "Proxies", "Settings"]
 
 LAUNCHER_ONLY = (
     "ALWAYS_RESTART_COMFYUI",
+    "BASE",
     "CMD",
+    "COMFYUI_HANG_S",
     "COMFYUI_PORT_HOST",
     "COMFY_HOME",
     "DIRECT_ADDRESS",
+    "EXPOSE_COMFYUI",
     "HOST",
     "INPUT_DIR",
+    "LOG_FORMAT",
     "MANIFEST",
     "MANIFEST_JSON",
     "MODEL_DIR",
@@ -35,62 +48,15 @@ LAUNCHER_ONLY = (
 )
 """Variables that only the launcher reads: inside ComfyUI they change nothing."""
 
+LAUNCHER_MARK = "COMFYUI_STATELESS_LAUNCHER"
+"""A variable that the launcher gives to ComfyUI, and so to all that ComfyUI starts."""
+
 SALAD_METADATA_URL = "SALAD_METADATA_URL"
 """A variable of ours, where all others that begin so are SaladCloud's."""
 
 LogLevel = Literal["trace", "debug", "info", "warn", "error", "fatal"]
 
-
 PROXIES = ("http_proxy", "https_proxy", "no_proxy")
-
-
-@dataclass(frozen=True, slots=True)
-class Proxies:
-    """The proxies of every outgoing connection.
-
-    Attributes:
-        http: The URL for ``http://``, user and password included; None is a direct connection.
-        https: The same for ``https://``.
-        exempt: The hosts that are connected to directly, as NO_PROXY lists them.
-    """
-
-    http: SecretStr | None = None
-    https: SecretStr | None = None
-    exempt: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class HttpAccess:
-    """What HTTP requests to others carry and where they may go.
-
-    Attributes:
-        trusted: Origins whose addresses are not checked; ``*`` is all of them.
-        header: A header with its value for storage requests, if any.
-        header_origins: The origins that get it, None for all.
-    """
-
-    trusted: frozenset[str] = frozenset()
-    header: tuple[str, SecretStr] | None = None
-    header_origins: frozenset[str] | None = None
-    proxies: Proxies = Proxies()
-
-
-@dataclass(frozen=True, slots=True)
-class AzureAccount:
-    """The operator's Azure storage account; what is None is not set."""
-
-    connection_string: SecretStr | None = None
-    account: str | None = None
-    key: SecretStr | None = None
-    sas_token: SecretStr | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class HuggingFaceAccess:
-    """The operator's Hub and its token."""
-
-    endpoint: str = "https://huggingface.co"
-    token: SecretStr | None = None
 
 
 class Settings(BaseSettings):
@@ -249,14 +215,14 @@ class Settings(BaseSettings):
     @field_validator("api_keys")
     @classmethod
     def _has_a_key(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not _split(value.get_secret_value()):
+        if value is not None and not split_list(value.get_secret_value()):
             raise ValueError("holds no key")
         return value
 
     @field_validator("http_trusted_origins", "http_auth_allowed_origins")
     @classmethod
-    def _are_origins(cls, value: str | None) -> str | None:
-        for origin in _split(value or ""):
+    def _areorigins(cls, value: str | None) -> str | None:
+        for origin in split_list(value or ""):
             if origin != "*":
                 origin_of(origin, exact=True)
         return value
@@ -281,19 +247,12 @@ class Settings(BaseSettings):
         Raises:
             ConfigError: Names every variable with a wrong value, and what is wrong with it.
         """
-        try:
-            return cls(**_proxies(os.environ))
-        except ValidationError as error:
-            wrong = {str(e["loc"][0]).upper(): e["msg"] for e in error.errors(include_input=False)}
-            listing = "; ".join(f"{name}: {reason}" for name, reason in wrong.items())
-            raise ConfigError(
-                f"Wrong environment variables: {listing}.", details={"variables": wrong}
-            ) from None
+        return load(cls)
 
     @property
     def keys(self) -> tuple[str, ...]:
         """The accepted API keys; none means that the API is open."""
-        return _split(self.api_keys.get_secret_value()) if self.api_keys else ()
+        return split_list(self.api_keys.get_secret_value()) if self.api_keys else ()
 
     @property
     def has_warmup(self) -> bool:
@@ -313,7 +272,7 @@ class Settings(BaseSettings):
     @property
     def system_events(self) -> frozenset[str]:
         """The events that SYSTEM_WEBHOOK_URL gets."""
-        return frozenset(_split(self.system_webhook_events or ""))
+        return frozenset(split_list(self.system_webhook_events or ""))
 
     @property
     def http(self) -> HttpAccess:
@@ -323,13 +282,13 @@ class Settings(BaseSettings):
             header = (self.http_auth_header_name, self.http_auth_header_value)
         allowed = self.http_auth_allowed_origins
         return HttpAccess(
-            trusted=_origins(self.http_trusted_origins or ""),
+            trusted=origins(self.http_trusted_origins or ""),
             header=header,
-            header_origins=None if allowed is None else _origins(allowed),
+            header_origins=None if allowed is None else origins(allowed),
             proxies=Proxies(
                 http=self.http_proxy,
                 https=self.https_proxy or self.http_proxy,
-                exempt=_split(self.no_proxy or ""),
+                exempt=split_list(self.no_proxy or ""),
             ),
         )
 
@@ -347,6 +306,39 @@ class Settings(BaseSettings):
     def huggingface(self) -> HuggingFaceAccess:
         """The operator's Hugging Face Hub."""
         return HuggingFaceAccess(self.hf_endpoint, self.hf_token)
+
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+def load(kind: type[S]) -> S:
+    """Read the process's environment into settings of one kind.
+
+    Raises:
+        ConfigError: Names every variable with a wrong value, and what is wrong with it.
+    """
+    try:
+        return kind(**_proxies(os.environ))
+    except ValidationError as error:
+        found = error.errors(include_input=False)
+        raise wrong_variables({str(e["loc"][0]).upper(): e["msg"] for e in found}) from None
+
+
+def wrong_variables(wrong: Mapping[str, str]) -> ConfigError:
+    """Return the error for variables whose values are wrong, by name, each with its reason."""
+    listing = "; ".join(f"{name}: {reason}" for name, reason in wrong.items())
+    return ConfigError(f"Wrong environment variables: {listing}.", details={"variables": wrong})
+
+
+def override(values: Mapping[str, str]) -> None:
+    """Set variables of this process, and so of all that it starts, as if they had come with it.
+
+    Where lower case outranks upper case, both are set.
+    """
+    for name, value in values.items():
+        os.environ[name] = value
+        if name.lower() in PROXIES:
+            os.environ[name.lower()] = value
 
 
 def system_metadata(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -367,6 +359,8 @@ def on_saladcloud(environ: Mapping[str, str] = os.environ) -> bool:
 
 def without_effect(environ: Mapping[str, str] = os.environ) -> list[str]:
     """Return one line per group of variables that are set and change nothing here."""
+    if LAUNCHER_MARK in environ:
+        return []
     lines = []
     if ignored := [name for name in LAUNCHER_ONLY if environ.get(name)]:
         lines.append(f"only the launcher reads {', '.join(ignored)}")
@@ -378,35 +372,7 @@ def inherited() -> dict[str, str]:
     return dict(os.environ)
 
 
-def origin_of(url: str, *, exact: bool = False) -> str:
-    """Return the origin of an http or https URL: scheme, host, and the port if not the usual one.
-
-    Args:
-        exact: Whether ``url`` may say no more than an origin.
-
-    Raises:
-        ValueError: It has none, or says more.
-    """
-    parts = urlsplit(url.strip())
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{url!r} is no origin such as https://host:8443")
-    if exact and (parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc):
-        raise ValueError(f"{url!r} says more than an origin such as https://host:8443")
-    usual = {"http": 80, "https": 443}[parts.scheme]
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    port = parts.port or usual
-    return f"{parts.scheme}://{host}" + ("" if port == usual else f":{port}")
-
-
 def _proxies(environ: Mapping[str, str]) -> dict[str, Any]:
     """Return the proxy variables, in which lower case outranks upper case."""
     found = {name: environ.get(name) or environ.get(name.upper()) for name in PROXIES}
     return {name: value for name, value in found.items() if value}
-
-
-def _origins(text: str) -> frozenset[str]:
-    return frozenset(o if o == "*" else origin_of(o) for o in _split(text))
-
-
-def _split(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
