@@ -8,6 +8,7 @@ StatelessError                  500 internal_error
     TooLarge                    413 body_too_large
     KeyReused                   422 idempotency_key_reused
   Unauthorized                  401 unauthorized
+  Forbidden                     403 publishing_not_allowed
   NotFound                      404 not_found
   Gone                          410 gone
   MethodNotAllowed              405 method_not_allowed
@@ -22,6 +23,7 @@ StatelessError                  500 internal_error
   ExecutionTimeout              504 timeout
   ConversionError               500 conversion_failed
   Superseded                    409 superseded           a later job uploads to the same URL
+  Occupied                      409 workflow_occupied    a file that may not be replaced is there
   StorageError                  502 storage_error
     UnsupportedURL              400 unsupported_url
     HostRefused                 400 host_refused
@@ -124,8 +126,15 @@ class Unauthorized(StatelessError):
     code = "unauthorized"
 
 
+class Forbidden(StatelessError):
+    """ALLOW_PUBLISH is off, so that clients can neither save nor remove workflow endpoints."""
+
+    status = 403
+    code = "publishing_not_allowed"
+
+
 class NotFound(StatelessError):
-    """There is no such route, or no such job."""
+    """There is no such route, no such job, or no such workflow."""
 
     status = 404
     code = "not_found"
@@ -215,6 +224,13 @@ class Superseded(StatelessError):
 
     status = 409
     code = "superseded"
+
+
+class Occupied(StatelessError):
+    """A workflow file that clients may not replace or remove has this path."""
+
+    status = 409
+    code = "workflow_occupied"
 
 
 class StorageError(StatelessError):

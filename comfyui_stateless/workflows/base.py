@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
+
+from ..engine import FileInput
 
 JsonObject = Mapping[str, Any]
 
@@ -47,7 +49,9 @@ class Surroundings:
         schedulers: The same of schedulers.
         models: Model folder → the names in it now.
         warmup_checkpoint: The checkpoint that the warm-up prompt loads, if it names one.
-        definitions: class_type → ComfyUI's definition of its inputs, as ``GET /object_info`` has it.
+        definitions: class_type → ComfyUI's definition of its inputs, as ``GET /object_info`` has it,
+            for the classes that the graphs among the files have.
+        files: class_type → its inputs that name files, for the same classes.
     """
 
     samplers: Sequence[str] = ()
@@ -55,6 +59,7 @@ class Surroundings:
     models: Mapping[str, Sequence[str]] = field(default_factory=dict)
     warmup_checkpoint: str | None = None
     definitions: Mapping[str, JsonObject] = field(default_factory=dict)
+    files: Mapping[str, Mapping[str, FileInput]] = field(default_factory=dict)
 
 
 class WorkflowFileError(Exception):
@@ -93,5 +98,26 @@ class Endpoint(Protocol):
 
         Raises:
             StatelessError: A value is wrong (400, ``location`` is ``input.<name>``), or the file's
-                own code failed or took too long (500, the message names the file).
+                own code failed or took too long (``WorkflowFailed``, the message names the file).
         """
+
+
+@runtime_checkable
+class Renewable(Protocol):
+    """An endpoint that need not be loaded again when ComfyUI's lists have changed."""
+
+    async def renewed(self, surroundings: Surroundings) -> Endpoint:
+        """Return the endpoint of the same file as it was read, for other surroundings.
+
+        Raises:
+            WorkflowFileError: The file does not fit them.
+        """
+
+
+@runtime_checkable
+class HasNeighbours(Protocol):
+    """An endpoint that is loaded again when a file beside its own changes."""
+
+    @property
+    def neighbours(self) -> Sequence[Path]:
+        """The other files that its own has loaded."""
