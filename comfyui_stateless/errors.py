@@ -9,6 +9,7 @@ StatelessError                  500 internal_error
     KeyReused                   422 idempotency_key_reused
   Unauthorized                  401 unauthorized
   Forbidden                     403 publishing_not_allowed
+  ForeignOrigin                 403 foreign_origin       a page of another origin sent it
   NotFound                      404 not_found
   Gone                          410 gone
   MethodNotAllowed              405 method_not_allowed
@@ -34,6 +35,7 @@ StatelessError                  500 internal_error
     DeliveryFailed              502 delivery_failed      details.reason is another code
     NoSpace                     507 no_space
     MissingDependency           501 missing_dependency   names the package to install
+  BadGateway                    502 bad_gateway          ComfyUI went away under a request
   Unavailable                   503 unavailable
     ConfigError                 503 invalid_configuration
 """
@@ -131,6 +133,13 @@ class Forbidden(StatelessError):
 
     status = 403
     code = "publishing_not_allowed"
+
+
+class ForeignOrigin(StatelessError):
+    """A browser sent this for a page of another origin, which may not use this server."""
+
+    status = 403
+    code = "foreign_origin"
 
 
 class NotFound(StatelessError):
@@ -304,6 +313,13 @@ class MissingDependency(StorageError):
 
     status = 501
     code = "missing_dependency"
+
+
+class BadGateway(StatelessError):
+    """ComfyUI ended, or answered nonsense, before the launcher had an answer to pass on."""
+
+    status = 502
+    code = "bad_gateway"
 
 
 class Unavailable(StatelessError):
