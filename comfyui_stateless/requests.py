@@ -70,30 +70,9 @@ class WireModel(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore", hide_input_in_errors=True)
 
 
-class PromptRequest(WireModel):
-    """The body of `POST /prompt`."""
+class JobRequest(WireModel):
+    """What a request says of its job, whatever its graph comes from."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"prompt": EXAMPLE_GRAPH}]},
-        title="PromptRequest",
-    )
-
-    prompt: dict[str, Any] = Field(
-        description="The graph in ComfyUI's API format: node id to "
-        "`{class_type, inputs, _meta?}`. It needs at least one output node.",
-        min_length=1,
-        json_schema_extra={
-            "additionalProperties": {
-                "type": "object",
-                "required": ["class_type", "inputs"],
-                "properties": {
-                    "class_type": {"type": "string"},
-                    "inputs": {"type": "object", "additionalProperties": True},
-                    "_meta": {},
-                },
-            }
-        },
-    )
     id: str = Field(
         default_factory=lambda: str(uuid.uuid4()),
         min_length=1,
@@ -153,7 +132,7 @@ class PromptRequest(WireModel):
         return value
 
     @model_validator(mode="after")
-    def _has_one_upload(self) -> PromptRequest:
+    def _has_one_upload(self) -> JobRequest:
         if len(named := [name for name in UPLOADS if getattr(self, name) is not None]) > 1:
             raise ValueError(f"only one of {', '.join(named)} can be served at once")
         return self
@@ -188,6 +167,37 @@ class PromptRequest(WireModel):
         if said.get("http_upload"):
             said["http_upload"]["url_prefix"] = redacted(said["http_upload"]["url_prefix"])
         return said
+
+
+class PromptRequest(JobRequest):
+    """The body of `POST /prompt`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"prompt": EXAMPLE_GRAPH}]},
+        title="PromptRequest",
+    )
+
+    prompt: dict[str, Any] = Field(
+        description="The graph in ComfyUI's API format: node id to "
+        "`{class_type, inputs, _meta?}`. It needs at least one output node.",
+        min_length=1,
+        json_schema_extra={
+            "additionalProperties": {
+                "type": "object",
+                "required": ["class_type", "inputs"],
+                "properties": {
+                    "class_type": {"type": "string"},
+                    "inputs": {"type": "object", "additionalProperties": True},
+                    "_meta": {},
+                },
+            }
+        },
+    )
+
+    @property
+    def source(self) -> str | None:
+        """The endpoint that made the graph, as ``workflow/<path>``; None for a caller's own."""
+        return None
 
 
 class InterruptRequest(WireModel):
@@ -267,8 +277,7 @@ def parse_prompt(body: bytes) -> PromptRequest:
     fields = parse_json(body)
     request = validate(PromptRequest, fields)
     check_graph(request.prompt)
-    if unknown := sorted(set(fields) - set(PromptRequest.model_fields)):
-        log.warning("Ignoring unknown fields of a prompt request: %s", ascii(unknown))
+    warn_of_unknown(PromptRequest, fields)
     return request
 
 
@@ -309,6 +318,12 @@ def validate(model: type[Model], fields: Mapping[str, Any]) -> Model:
             location=first["location"] or None,
             details={"errors": errors},
         ) from None
+
+
+def warn_of_unknown(model: type[WireModel], fields: Mapping[str, Any]) -> None:
+    """Note in the log which ``fields`` a request's ``model`` does not have."""
+    if unknown := sorted(set(fields) - set(model.model_fields)):
+        log.warning("Ignoring unknown fields of a prompt request: %s", ascii(unknown))
 
 
 def check_graph(graph: Mapping[str, Any]) -> None:
