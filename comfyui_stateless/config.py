@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .access import (
@@ -53,6 +54,17 @@ LAUNCHER_MARK = "COMFYUI_STATELESS_LAUNCHER"
 
 SALAD_METADATA_URL = "SALAD_METADATA_URL"
 """A variable of ours, where all others that begin so are SaladCloud's."""
+
+_OTHER_SECRETS = frozenset(
+    {
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "HUGGING_FACE_HUB_TOKEN",
+        "MANIFEST_JSON",
+    }
+)
+"""Variables with secrets in them that are no field of ``Settings``: libraries read them."""
 
 LogLevel = Literal["trace", "debug", "info", "warn", "error", "fatal"]
 
@@ -211,6 +223,11 @@ class Settings(BaseSettings):
         default=Path("/workflows"),
         description="Files here become workflow endpoints; it need not exist.",
     )
+    workflow_node_packages: Path | None = Field(
+        default=None,
+        description="A folder made by `comfyui-stateless workflow packages`, for workflow files in "
+        "JavaScript and TypeScript; left out, npm makes one in CACHE_DIR when it is first needed.",
+    )
 
     @field_validator("api_keys")
     @classmethod
@@ -235,10 +252,10 @@ class Settings(BaseSettings):
         origin_of(value)
         return value.rstrip("/")
 
-    @field_validator("cache_dir", "state_dir", "workflow_dir")
+    @field_validator("cache_dir", "state_dir", "workflow_dir", "workflow_node_packages")
     @classmethod
-    def _from_home(cls, value: Path) -> Path:
-        return value.expanduser()
+    def _from_home(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser()
 
     @classmethod
     def load(cls) -> Settings:
@@ -370,6 +387,24 @@ def without_effect(environ: Mapping[str, str] = os.environ) -> list[str]:
 def inherited() -> dict[str, str]:
     """Return the environment of a program that we start: our own."""
     return dict(os.environ)
+
+
+def without_secrets(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment of a program that runs others' code: our own, less our secrets.
+
+    A proxy stays where its URL holds no password.
+    """
+    secret = {name for name, field in Settings.model_fields.items() if _is_secret(field)}
+    return {
+        name: value
+        for name, value in environ.items()
+        if name.upper() not in _OTHER_SECRETS
+        and (name.lower() not in secret or (name.lower() in PROXIES and "@" not in value))
+    }
+
+
+def _is_secret(field: FieldInfo) -> bool:
+    return SecretStr in (field.annotation, *get_args(field.annotation))
 
 
 def _proxies(environ: Mapping[str, str]) -> dict[str, Any]:
