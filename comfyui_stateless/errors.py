@@ -25,6 +25,7 @@ StatelessError                  500 internal_error
   ConversionError               500 conversion_failed
   Superseded                    409 superseded           a later job uploads to the same URL
   Occupied                      409 workflow_occupied    a file that may not be replaced is there
+  WorkflowFailed                500 workflow_failed      a workflow file, not the request, is wrong
   StorageError                  502 storage_error
     UnsupportedURL              400 unsupported_url
     HostRefused                 400 host_refused
@@ -38,6 +39,8 @@ StatelessError                  500 internal_error
   BadGateway                    502 bad_gateway          ComfyUI went away under a request
   Unavailable                   503 unavailable
     ConfigError                 503 invalid_configuration
+      ManifestError             503 invalid_manifest
+    InstallationFailed          503 installation_failed  a step of the manifest
 """
 
 from __future__ import annotations
@@ -242,6 +245,12 @@ class Occupied(StatelessError):
     code = "workflow_occupied"
 
 
+class WorkflowFailed(StatelessError):
+    """The file of a workflow endpoint is broken, or its own code failed or took too long."""
+
+    code = "workflow_failed"
+
+
 class StorageError(StatelessError):
     """A storage cannot be read from or written to. No message holds a URL's secrets."""
 
@@ -333,3 +342,15 @@ class ConfigError(Unavailable):
     """Environment variables have wrong values; the message lists every one."""
 
     code = "invalid_configuration"
+
+
+class ManifestError(ConfigError):
+    """The manifest is wrong; the message lists every wrong entry with its line."""
+
+    code = "invalid_manifest"
+
+
+class InstallationFailed(Unavailable):
+    """What the manifest names cannot be installed; the message names the entry and its line."""
+
+    code = "installation_failed"
