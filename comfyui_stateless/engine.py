@@ -5,7 +5,7 @@ Nothing here knows HTTP or ComfyUI; ``host`` implements ``Engine`` on ComfyUI, t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -232,6 +232,15 @@ class PromptResult:
     urls: tuple[str, ...] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceMemory:
+    """The memory of a device that runs nodes, such as ``cuda:0``, in bytes."""
+
+    device: str
+    free: int
+    total: int
+
+
 class Workspace(Protocol):
     """The folder that holds what one run puts on disk."""
 
@@ -360,6 +369,21 @@ class Engine(Protocol):
 
     async def models(self) -> dict[str, list[str]]:
         """Return the files of every model folder, by folder name."""
+
+    async def definitions(self, class_types: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Return ComfyUI's definitions of classes now; those that it does not have are left out.
+
+        Each has ``input`` (``required`` and ``optional``: input name to a list of the type and its
+        settings), ``display_name`` and ``output_node``, in JSON values. Inputs inside others, such
+        as ``model.file``, stand among the optional ones too.
+        """
+
+    @property
+    def version(self) -> str:
+        """ComfyUI's version."""
+
+    async def memory(self) -> tuple[DeviceMemory, ...]:
+        """Return the memory of the devices with one of their own; empty on a CPU."""
 
 
 class Runnable(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from comfyui_stateless.engine import (
     CapturedImage,
+    DeviceMemory,
     Execution,
     FileForm,
     FileInput,
@@ -144,6 +145,7 @@ class FakeEngine:
         inputs: What lies in the input folder for jobs: the contents of the files, by the value
             that their node gets.
         given: Every value that ``add_input`` gave out, in order.
+        devices: The memory of the devices.
         links: Where the links in model folders lead, by folder and name.
     """
 
@@ -160,6 +162,7 @@ class FakeEngine:
         files: Mapping[str, Path] | None = None,
         model_folders: Mapping[str, frozenset[str]] = MODEL_FOLDERS,
         models_root: Path | None = None,
+        definitions: Mapping[str, dict[str, Any]] | None = None,
     ) -> None:
         """Make an engine.
 
@@ -169,6 +172,7 @@ class FakeEngine:
             files: What lies in ComfyUI's folders, by the text that names it.
             model_folders: The extensions of each.
             models_root: Where links are really made; None remembers them only.
+            definitions: What ComfyUI says of classes, for workflow endpoints.
         """
         self.script = script
         self.invalid = invalid
@@ -187,6 +191,9 @@ class FakeEngine:
         self._files = files or {}
         self._model_folders = model_folders
         self._models_root = models_root
+        self._definitions = definitions or {}
+        self.definitions_asked = 0
+        self.devices: tuple[DeviceMemory, ...] = ()
         self._depth = 0
         self._worker = asyncio.Lock()
 
@@ -276,6 +283,17 @@ class FakeEngine:
 
     async def models(self) -> dict[str, list[str]]:
         return self._model_files
+
+    async def definitions(self, class_types: Iterable[str]) -> dict[str, dict[str, Any]]:
+        self.definitions_asked += 1
+        return {c: self._definitions[c] for c in class_types if c in self._definitions}
+
+    @property
+    def version(self) -> str:
+        return "0.0.0"
+
+    async def memory(self) -> tuple[DeviceMemory, ...]:
+        return self.devices
 
     async def play(self, play: Play, ended: Callable[[], None]) -> None:
         self._depth += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,10 @@ from typing import Any
 import folder_paths
 import torch
 from comfy import model_management
+from comfyui_version import __version__ as COMFYUI_VERSION
 
 from ..engine import (
+    DeviceMemory,
     Execution,
     FileForm,
     FileInput,
@@ -29,6 +31,7 @@ from ..errors import ExecutionError
 from .cancel import Canceller
 from .capture import Savers
 from .catalog import Catalog
+from .definitions import definitions
 from .discretion import Discretion
 from .events import Events
 from .failures import breaks_device
@@ -144,6 +147,16 @@ class ComfyEngine:
     async def models(self) -> dict[str, list[str]]:
         return await asyncio.to_thread(_models)
 
+    async def definitions(self, class_types: Iterable[str]) -> dict[str, dict[str, Any]]:
+        return await asyncio.to_thread(definitions, tuple(class_types))
+
+    @property
+    def version(self) -> str:
+        return str(COMFYUI_VERSION)
+
+    async def memory(self) -> tuple[DeviceMemory, ...]:
+        return await asyncio.to_thread(_memory)
+
     async def run(
         self, accepted: Accepted, folder: RunFolder, observer: Observer, ended: Callable[[], None]
     ) -> Execution:
@@ -216,6 +229,15 @@ def _files_of(folder: str) -> list[str]:
     except OSError:
         log.warning("The model folder %s could not be listed", folder, exc_info=True)
         return []
+
+
+def _memory() -> tuple[DeviceMemory, ...]:
+    device = model_management.get_torch_device()
+    if model_management.is_device_cpu(device):
+        return ()
+    free = model_management.get_free_memory(device)
+    total = model_management.get_total_memory(device)
+    return (DeviceMemory(str(device), int(free), int(total)),)
 
 
 def _use_device() -> None:
