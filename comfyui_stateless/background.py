@@ -19,7 +19,7 @@ from .errors import Crashed, RequestError, StatelessError, StorageError, Unavail
 from .idempotency import Idempotency
 from .inputs import Uploaded
 from .jobs import UNRECORDED, Job, JobState, Record
-from .journal import AcceptedJob, IdempotencyKey, Journal, StoredResult
+from .journal import AcceptedJob, IdempotencyKey, Journal, Stats, StoredResult
 from .pipeline import Services, run
 from .recording import (
     Kept,
@@ -206,6 +206,18 @@ class Background:
         record = Kept(request, job.run_id, self._journal, key) if key else UNRECORDED
         _ = self._begin(self._shared(request, uploads, stack, shared, record))
         return shared
+
+    def deliveries(self) -> Mapping[str, int]:
+        """Return how many messages were delivered, retried, given up, thinned and dropped."""
+        return {} if self._books is None else self._books.webhooks.outcomes()
+
+    async def stats(self) -> Stats:
+        """Return what the journal holds.
+
+        Raises:
+            StorageError: It cannot be read.
+        """
+        return await self._journal.stats()
 
     def park(self) -> None:
         """Let go of the accepted jobs that wait and can be run after the next start."""

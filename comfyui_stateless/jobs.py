@@ -59,6 +59,7 @@ class Job:
         error: What it failed with, as replies have it, once it has.
         result: What came out, without the outputs themselves, once it has succeeded.
         uploaded: Gives the URLs of what it has uploaded so far; None where it does not upload.
+        is_accepted: Whether its caller is answered with 202, and hears of the end elsewhere.
         needs_secrets: Whether it came with what is written down nowhere.
         opened_at: When its life began, on the monotonic clock.
     """
@@ -75,6 +76,7 @@ class Job:
         self.error: dict[str, Any] | None = None
         self.result: PromptResult | None = None
         self.uploaded: Callable[[], Sequence[str]] | None = None
+        self.is_accepted = request.is_async
         self.needs_secrets = bool(request.secret_extra_data)
         self.opened_at = time.monotonic()
         self.ended_at: float | None = None
@@ -211,6 +213,7 @@ class Jobs:
         max_depth: MAX_QUEUE_DEPTH.
         reject_when_full: Whether a full queue refuses new jobs.
         result_ttl_s: RESULT_TTL_S: how long ended jobs are known.
+        on_ended: Told of each job that has ended.
     """
 
     def __init__(
@@ -220,15 +223,21 @@ class Jobs:
         max_depth: int = 0,
         reject_when_full: bool = False,
         result_ttl_s: float = 0,
+        on_ended: Callable[[Job], object] = lambda job: None,
     ) -> None:
         self._comfyui_depth = comfyui_depth
         self._max_depth = max_depth
         self._reject_when_full = reject_when_full
         self._result_ttl_s = result_ttl_s
+        self._on_ended = on_ended
         self._live: dict[str, Job] = {}
         self._recent: dict[str, Job] = {}
         self._before_comfyui: set[str] = set()
         self._turns = Turns()
+
+    def live(self) -> tuple[Job, ...]:
+        """Return the jobs that live, oldest first."""
+        return tuple(self._live.values())
 
     def depth(self) -> int:
         """Return how many prompts wait or run, ours and those of ComfyUI's other clients."""
@@ -329,6 +338,7 @@ class Jobs:
 
     def _end(self, job: Job, outcome: PromptResult | StatelessError) -> None:
         job.ended(outcome)
+        self._on_ended(job)
         if isinstance(outcome, ExecutionInterrupted):
             log.info("Job %s was interrupted", job)
         elif isinstance(outcome, StatelessError):

@@ -14,8 +14,8 @@ from .inputs import Fetcher, Uploaded
 from .jobs import UNRECORDED, Job, Jobs, JobState, Record
 from .outputs import Collector, Encoders
 from .prepare import NO_UPLOADS, prepare
-from .readiness import Readiness
-from .report import Report, Sink
+from .readiness import Readiness, Verdict
+from .report import NodeRan, Report, Sink
 from .repositories import Repositories
 from .requests import PromptRequest
 from .uploads import Uploads
@@ -27,6 +27,7 @@ class Services:
 
     Attributes:
         system: Takes the events of all jobs' runs, None where nobody wants them.
+        node_ran: Takes the nodes that have run, None where nobody wants them.
     """
 
     settings: Settings
@@ -40,6 +41,15 @@ class Services:
     uploads: Uploads
     jobs: Jobs
     system: Sink | None = None
+    node_ran: NodeRan | None = None
+
+    def verdict(self) -> Verdict:
+        """Say whether a prompt would be taken and run now, and why not."""
+        return self.readiness.ready(
+            trouble=self.engine.trouble(),
+            depth=self.jobs.depth(),
+            max_depth=self.settings.max_queue_depth,
+        )
 
 
 async def run(
@@ -77,7 +87,7 @@ async def run(
     async with services.uploads.job(request.target) as uploading:
         begin_upload = None if request.target is None else uploading.begin
         job.uploaded = None if request.target is None else lambda: uploading.uploaded
-        report = Report(job, request.prompt, begin_upload, services.system)
+        report = Report(job, request.prompt, begin_upload, services.system, services.node_ran)
         with Collector(services.encoders, request.convert_output, workspace, report) as collector:
             with watch.stage("comfy_round_trip_time"):
                 turn = await jobs.turn(job, record.begun)

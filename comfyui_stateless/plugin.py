@@ -20,6 +20,7 @@ from .host.mount import cors_headers, mount, prompt_server
 from .inputs import Fetcher
 from .jobs import Jobs
 from .journal import Journal, Limits
+from .metrics import Metrics, Tallies
 from .outputs import Encoders
 from .pipeline import Services
 from .readiness import Readiness
@@ -80,19 +81,23 @@ def _application(settings: Settings) -> web.Application:
     """
     engine = ComfyEngine(prompt_server(), settings.cache_dir)
     events = SystemEvents() if settings.system_webhook_url else None
-    services = _services(settings, engine, events)
+    tallies = Tallies()
+    services = _services(settings, engine, events, tallies)
     background = _background(settings, services)
     if events is not None:
         events.emit = background.emit
         engine.on_status = events.status
-    app = create_app(services, background, headers=cors_headers())
+    metrics = Metrics(services, background, tallies)
+    app = create_app(services, background, metrics, headers=cors_headers())
     app[TASKS] = []
-    app.on_startup.append(partial(_start, services, background))
+    app.on_startup.append(partial(_start, services, background, metrics))
     engine.install()
     return app
 
 
-def _services(settings: Settings, engine: ComfyEngine, events: SystemEvents | None) -> Services:
+def _services(
+    settings: Settings, engine: ComfyEngine, events: SystemEvents | None, tallies: Tallies
+) -> Services:
     access = settings.http
     policy = Policy(access)
     backends = open_backends(settings)
@@ -121,7 +126,9 @@ def _services(settings: Settings, engine: ComfyEngine, events: SystemEvents | No
             max_depth=settings.max_queue_depth,
             reject_when_full=settings.reject_when_full,
             result_ttl_s=settings.result_ttl_s,
+            on_ended=tallies.job_ended,
         ),
+        node_ran=tallies.node_ran,
         system=events.of_run if events else None,
     )
 
@@ -160,8 +167,11 @@ def _system_webhook(settings: Settings) -> SystemWebhook | None:
     return SystemWebhook(url, settings.system_events, system_metadata())
 
 
-async def _start(services: Services, background: Background, app: web.Application) -> None:
+async def _start(
+    services: Services, background: Background, metrics: Metrics, app: web.Application
+) -> None:
     # Beside the server, not before it: the probes answer while the warm-up runs.
+    metrics.start()
     tasks = app[TASKS]
     tasks.append(asyncio.create_task(get_ready(services, background)))
     Drain(services, background).install()

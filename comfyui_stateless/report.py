@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
-
-import pybase64
 
 from .engine import Graph, OutputFile
 from .jobs import Job
 from .outputs import described
+from .wire import b64encode
 
 Sink = Callable[[str, Mapping[str, Any]], None]
 """Takes the name of an event and its data; called on any thread."""
+
+NodeRan = Callable[[str, float], None]
+"""Takes the class of a node that ran, and for how many seconds; called on any thread."""
 
 
 class Report:
@@ -22,6 +25,7 @@ class Report:
         graph: The job's graph, for the classes of its nodes.
         begin_upload: Takes each output that will be in the result, None where nothing is uploaded.
         system: Takes every event of the run in ComfyUI's own terms, None where nobody wants them.
+        node_ran: Takes each node that has run, None where nobody wants them.
     """
 
     def __init__(
@@ -30,11 +34,14 @@ class Report:
         graph: Graph,
         begin_upload: Callable[[OutputFile], None] | None = None,
         system: Sink | None = None,
+        node_ran: NodeRan | None = None,
     ) -> None:
         self._job = job
         self._graph = graph
         self._begin_upload = begin_upload
         self._system = system
+        self._node_ran = node_ran
+        self._running: tuple[str, float] | None = None
         self._events: Mapping[str, Callable[[Mapping[str, Any]], None]] = {
             "execution_cached": self._cached,
             "executing": self._executing,
@@ -71,14 +78,26 @@ class Report:
             self._tell_node(node_id, cached=True)
 
     def _executing(self, data: Mapping[str, Any]) -> None:
+        self._tell_ran()
         if data["node"] is not None:
+            self._running = (data["node"], time.perf_counter())
             self._job.progress.enter(data["node"])
             self._tell_node(data["node"], cached=False)
 
+    def _tell_ran(self) -> None:
+        running, self._running = self._running, None
+        if running is not None and self._node_ran is not None:
+            node_id, began = running
+            class_type = self._class_of(node_id)
+            if class_type is not None:
+                self._node_ran(class_type, time.perf_counter() - began)
+
     def _tell_node(self, node_id: str, *, cached: bool) -> None:
-        class_type = self._graph.get(node_id, {}).get("class_type")
-        node = {"node_id": node_id, "class_type": class_type, "cached": cached}
+        node = {"node_id": node_id, "class_type": self._class_of(node_id), "cached": cached}
         self._job.timeline.tell("node", node)
+
+    def _class_of(self, node_id: str) -> str | None:
+        return self._graph.get(node_id, {}).get("class_type")
 
     def _progress(self, data: Mapping[str, Any]) -> None:
         node_id, value, maximum = data["node"], data["value"], data["max"]
@@ -96,6 +115,6 @@ class Report:
         preview = {
             "node_id": data["node"],
             "media_type": data["media_type"],
-            "image": pybase64.b64encode(data["image"]).decode("ascii"),
+            "image": b64encode(data["image"]).decode("ascii"),
         }
         self._job.timeline.tell("preview", preview, instead_of="latest")

@@ -32,10 +32,18 @@ class Stopwatch:
         """Count ``seconds`` to ``name``."""
         self._stages[name] = self._stages.get(name, 0.0) + seconds
 
+    def seconds(self, name: str) -> float | None:
+        """Return the seconds counted to ``name``, None if nothing was."""
+        return self._stages.get(name)
+
     def ms(self, name: str) -> int:
         """Return the milliseconds counted to ``name``, 0 if none were."""
         return round(self._stages.get(name, 0.0) * 1000)
 
+    def total_seconds(self) -> float:
+        """Return the seconds since the stopwatch was made."""
+        return time.perf_counter() - self._began
+
     def total_ms(self) -> int:
         """Return the milliseconds since the stopwatch was made."""
-        return round((time.perf_counter() - self._began) * 1000)
+        return round(self.total_seconds() * 1000)

@@ -15,6 +15,7 @@ from comfyui_stateless import warmup
 from comfyui_stateless.api.app import create_app
 from comfyui_stateless.config import Settings
 from comfyui_stateless.errors import ExecutionError, InvalidPrompt
+from comfyui_stateless.metrics import Metrics, Tallies
 from comfyui_stateless.readiness import Phase
 from comfyui_stateless.warmup import get_ready
 from tests.cache.origin import Origin, serving
@@ -53,7 +54,7 @@ async def started(tmp_path: Path) -> AsyncIterator[Start]:
             stack.push_async_callback(end, services)
             background = background_for(services)
             stack.push_async_callback(background.close)
-            app = create_app(services, background, headers={})
+            app = create_app(services, background, Metrics(services, background, Tallies()), headers={})
             client = await stack.enter_async_context(TestClient(TestServer(app)))
             await get_ready(services, background)
             async with client.get("/health") as response:

@@ -12,6 +12,7 @@ from comfyui_stateless.downloads import Downloads
 from comfyui_stateless.inputs import Fetcher
 from comfyui_stateless.jobs import Jobs
 from comfyui_stateless.journal import Journal, Limits
+from comfyui_stateless.metrics import Tallies
 from comfyui_stateless.outputs import Encoders
 from comfyui_stateless.pipeline import Services
 from comfyui_stateless.readiness import Phase, Readiness
@@ -43,6 +44,7 @@ def services_for(
     phase: Phase = Phase.READY,
     *,
     events: SystemEvents | None = None,
+    tallies: Tallies | None = None,
     **chosen: Any,
 ) -> Services:
     settings = settings_in(folder, **chosen)
@@ -81,7 +83,9 @@ def services_for(
             max_depth=settings.max_queue_depth,
             reject_when_full=settings.reject_when_full,
             result_ttl_s=settings.result_ttl_s,
+            on_ended=tallies.job_ended if tallies else lambda job: None,
         ),
+        node_ran=tallies.node_ran if tallies else None,
         system=events.of_run if events else None,
     )
 

@@ -9,12 +9,14 @@ from aiohttp.typedefs import Middleware
 
 from ..background import Background
 from ..errors import StatelessError
+from ..metrics import Metrics
 from ..pipeline import Services
-from . import docs, handlers, prompts, status
+from ..readiness import Verdict
+from . import docs, handlers, metrics, prompts, status
 from .disconnects import Disconnects
 from .document import Document
 from .middleware import answer_errors, note_begun, require_key
-from .state import BACKGROUND, DISCONNECTS, DOCUMENT, SERVICES
+from .state import BACKGROUND, DISCONNECTS, DOCUMENT, METRICS, SERVICES, TEMPLATES
 
 ANY_ID = "{id:[^/]+}"
 """An id in a path, percent-encoded; without its own pattern it could have no braces."""
@@ -28,6 +30,7 @@ ROUTES = (
     web.post("/download", handlers.download, name="download"),
     web.get("/download", handlers.downloads, name="downloads"),
     web.get("/models", handlers.models, name="models"),
+    web.get("/metrics", metrics.metrics, name="metrics"),
     web.get("/health", handlers.health, name="health"),
     web.get("/ready", handlers.ready, name="ready"),
     web.get("/openapi.json", docs.openapi, name="openapi"),
@@ -43,21 +46,28 @@ NO_HEADERS: Mapping[str, str] = {}
 
 
 def create_app(
-    services: Services, background: Background, *, headers: Mapping[str, str] = NO_HEADERS
+    services: Services,
+    background: Background,
+    numbers: Metrics,
+    *,
+    headers: Mapping[str, str] = NO_HEADERS,
 ) -> web.Application:
     """Return the API on ``services``, with ``background`` for what outlives its request.
 
     Args:
+        numbers: What a scrape gets; every request is counted in its tallies.
         headers: What every response carries beside its own headers.
     """
     keys = services.settings.keys
     checks = [require_key(keys, PROBES)] if keys else []
-    app = _application(checks, headers)
+    app = _application([metrics.counting(numbers.tallies), answer_errors, *checks], headers)
     app[SERVICES] = services
     app[BACKGROUND] = background
+    app[METRICS] = numbers
     app[DISCONNECTS] = Disconnects(enabled=services.settings.cancel_on_disconnect)
     app[DOCUMENT] = Document(needs_key=bool(keys))
     app.add_routes(ROUTES)
+    app[TEMPLATES] = {resource: resource.canonical for resource in app.router.resources()}
     return app
 
 
@@ -65,25 +75,25 @@ def unavailable_app(
     error: StatelessError, *, headers: Mapping[str, str] = NO_HEADERS
 ) -> web.Application:
     """Return an application that answers everything with ``error``; the probes in their own way."""
-    app = _application([], headers)
+    app = _application([answer_errors], headers)
 
     async def refuse(request: web.Request) -> web.Response:
         # Raised for every request: without this it would hold the frames of all of them.
         raise error.with_traceback(None)
 
     async def health(request: web.Request) -> web.Response:
-        return handlers.unhealthy(error.message)
+        return handlers.unhealthy(Verdict(False, error.message))
 
     async def ready(request: web.Request) -> web.Response:
-        return handlers.unready(error.message)
+        return handlers.unready(Verdict(False, error.message))
 
     app.add_routes([web.get("/health", health), web.get("/ready", ready)])
     app.router.add_route("*", "/{path:.*}", refuse)
     return app
 
 
-def _application(checks: Sequence[Middleware], headers: Mapping[str, str]) -> web.Application:
-    app = web.Application(middlewares=[answer_errors, *checks])
+def _application(middlewares: Sequence[Middleware], headers: Mapping[str, str]) -> web.Application:
+    app = web.Application(middlewares=middlewares)
 
     async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
         response.headers.update({**headers, "Cache-Control": "no-store"})

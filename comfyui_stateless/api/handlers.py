@@ -9,6 +9,7 @@ from aiohttp import web
 from .. import __version__
 from ..examine import examine
 from ..naming import redacted
+from ..readiness import STATE_HEADER, Verdict, probe_body
 from ..requests import parse_download, parse_interrupt
 from .body import parsed, read_body
 from .described import described_findings, described_progress
@@ -74,32 +75,26 @@ async def models(request: web.Request) -> web.Response:
 async def health(request: web.Request) -> web.Response:
     """Answer the liveness probe."""
     verdict = request.app[SERVICES].readiness.health()
-    if not verdict.ok:
-        return unhealthy(verdict.reason)
-    return json_response(_probe("healthy", verdict.reason))
+    return _probe("healthy", verdict) if verdict.ok else unhealthy(verdict)
 
 
 async def ready(request: web.Request) -> web.Response:
     """Answer the readiness probe."""
-    services = request.app[SERVICES]
-    verdict = services.readiness.ready(
-        trouble=services.engine.trouble(),
-        depth=services.jobs.depth(),
-        max_depth=services.settings.max_queue_depth,
-    )
-    return json_response(_probe("ready", None)) if verdict.ok else unready(verdict.reason)
+    verdict = request.app[SERVICES].verdict()
+    return _probe("ready", verdict) if verdict.ok else unready(verdict)
 
 
-def unhealthy(reason: str | None) -> web.Response:
+def unhealthy(verdict: Verdict) -> web.Response:
     """Return what the liveness probe answers when all is not well."""
-    return json_response(_probe("not healthy", reason), status=500)
+    return _probe("not healthy", verdict, 500)
 
 
-def unready(reason: str | None) -> web.Response:
+def unready(verdict: Verdict) -> web.Response:
     """Return what the readiness probe answers when no work can be taken."""
-    return json_response(_probe("not ready", reason), status=503)
+    return _probe("not ready", verdict, 503)
 
 
-def _probe(status: str, reason: str | None) -> dict[str, str]:
-    answer = {"version": __version__, "status": status}
-    return answer if reason is None else {**answer, "reason": reason}
+def _probe(text: str, verdict: Verdict, status: int = 200) -> web.Response:
+    response = json_response(probe_body(__version__, text, verdict.reason), status=status)
+    response.headers[STATE_HEADER] = verdict.state
+    return response

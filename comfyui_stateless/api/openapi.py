@@ -189,6 +189,7 @@ def document(*, needs_key: bool) -> Schema:
         "tags": [
             {"name": "prompts", "description": "Running graphs."},
             {"name": "models", "description": "What is installed."},
+            {"name": "operation", "description": "For those who run the server."},
             {"name": "probes", "description": "For orchestrators. They never need a key."},
             {"name": "documentation", "description": "This document."},
         ],
@@ -232,6 +233,7 @@ def _paths(needs_key: bool) -> Schema:
             "post": _download(errors(*body, InvalidInput, StatelessError, Unavailable)),
         },
         "/models": {"get": _models(errors(StatelessError))},
+        "/metrics": {"get": _metrics(errors(StatelessError, MissingDependency))},
         "/health": {"get": _probe("health", schemas.HealthReply, 500)},
         "/ready": {"get": _probe("ready", schemas.ReadyReply, 503)},
         "/openapi.json": {"get": _own_document("openapi", errors())},
@@ -358,6 +360,19 @@ def _models(errors: Schema) -> Schema:
         "summary": "List models",
         "description": "The files of every model folder, as ComfyUI lists them now.",
         "responses": {"200": _json("File names by folder.", listing), **errors},
+    }
+
+
+def _metrics(errors: Schema) -> Schema:
+    text: Schema = {"schema": {"type": "string"}}
+    forms = {"text/plain": text, "application/openmetrics-text": text}
+    return {
+        "operationId": "metrics",
+        "tags": ["operation"],
+        "summary": "Metrics",
+        "description": "For Prometheus: jobs, queue, stages, nodes, cache, webhooks, GPU memory, "
+        "the event loop. OpenMetrics where `Accept` asks for it.",
+        "responses": {"200": {"description": "The numbers.", "content": forms}, **errors},
     }
 
 

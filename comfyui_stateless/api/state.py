@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from ..background import Background
+from ..metrics import Metrics
 from ..pipeline import Services
 from .disconnects import Disconnects
 from .document import Document
@@ -12,4 +13,8 @@ from .document import Document
 BACKGROUND = web.AppKey("stateless_background", Background)
 SERVICES = web.AppKey("stateless_services", Services)
 DISCONNECTS = web.AppKey("stateless_disconnects", Disconnects)
+METRICS = web.AppKey("stateless_metrics", Metrics)
 DOCUMENT = web.AppKey("stateless_document", Document)
+
+TEMPLATES = web.AppKey("stateless_templates", dict[web.AbstractResource, str])
+"""The paths of the routes, as they are declared."""

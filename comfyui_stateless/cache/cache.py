@@ -8,17 +8,18 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from ..errors import AccessDenied, TransferFailed
+from ..errors import AccessDenied, StorageError, TransferFailed
 from ..naming import redacted
 from ..storage.auth import Auth, Credential
 from ..storage.base import Backend, Cancel, Cancelled, ObjectInfo
 from . import eviction
 from .access import Access, access_for
 from .bring import Bringing, Wanted
+from .counts import Counts, Held
 from .eviction import FileEvent
 from .flights import Flight, Flights
 from .lease import Inspection, Lease
@@ -100,6 +101,7 @@ class Cache:
         self._on_deleted = on_deleted
         self._flights: Flights[_Arrival] = Flights()
         self._live: dict[str, _Live] = {}
+        self._counts = Counts()
         self._digests: dict[str, asyncio.Lock] = {}
 
     @property
@@ -138,6 +140,19 @@ class Cache:
         """Return how far the download of a URL is, None if it is not under way here."""
         live = self._live.get(key_of(url))
         return None if live is None else _progress(live)
+
+    def counts(self) -> Counts:
+        """Return what was done since the process began."""
+        under_way = sum(live.bringing.meter.received for live in self._live.values())
+        return replace(self._counts, received_bytes=self._counts.received_bytes + under_way)
+
+    async def held(self) -> Held:
+        """Return how much is there now.
+
+        Raises:
+            OSError: The folder cannot be read.
+        """
+        return await run_to_end(self._threads.files, partial(eviction.held, self.folder))
 
     async def fetch(
         self,
@@ -270,8 +285,12 @@ class Cache:
             cached = await run_to_end(
                 self._threads.transfers, lambda: publish(bringing.run(cancel)), cancel=cancel
             )
+        except StorageError:
+            self._counts.failures += 1
+            raise
         finally:
             del self._live[request.key]
+            self._counts.received_bytes += bringing.meter.received
             self._slots.release()
         self._tell_downloaded(request, cached, bringing.meter.seconds)
         return _Arrival(cached, was_cached=False)
@@ -369,13 +388,16 @@ class Cache:
 
     def _tell_downloaded(self, request: _Request, cached: Cached, seconds: float) -> None:
         url = redacted(request.url)
+        self._counts.downloads += 1
         log.info("Downloaded %s: %d bytes in %.2f s", ascii(url), cached.size, seconds)
         if self._on_downloaded is not None:
             self._on_downloaded(FileEvent(url, cached.path, cached.size, seconds))
 
     def _tell_deleted(self, deleted: Iterable[FileEvent]) -> None:
-        if self._on_deleted is not None:
-            for event in deleted:
+        for event in deleted:
+            self._counts.evictions += 1
+            self._counts.evicted_bytes += event.size
+            if self._on_deleted is not None:
                 self._on_deleted(event)
 
     def _held_lease(self, request: _Request, began: float, arrival: _Arrival) -> Lease:
@@ -384,6 +406,8 @@ class Cache:
 
     def _lease(self, request: _Request, arrival: _Arrival, began: float) -> Lease:
         cached, known = arrival.cached, arrival.cached.known
+        self._counts.hits += arrival.was_cached
+        self._counts.misses += not arrival.was_cached
         return Lease(
             path=cached.path,
             url=redacted(request.url),

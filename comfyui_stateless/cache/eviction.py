@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from .counts import Held
 from .locks import fetch_lock, locked, try_lock, use_lock
 from .names import is_content, key_in
 from .records import HALF, nobody_writes, read, record_path
@@ -63,6 +64,12 @@ def evict(folder: Path, limit_bytes: int) -> list[FileEvent]:
 def make_room(folder: Path, size: int) -> list[FileEvent]:
     """Delete files used longest ago until ``size`` bytes are gone, or nothing may go."""
     return evict(folder, sum(c.size for c in _candidates(folder)) - size)
+
+
+def held(folder: Path) -> Held:
+    """Return how many cached files there are, and their bytes."""
+    sizes = [c.size for c in _candidates(folder) if is_content(c.path.name)]
+    return Held(len(sizes), sum(sizes))
 
 
 def _candidates(folder: Path) -> Iterator[_Candidate]:

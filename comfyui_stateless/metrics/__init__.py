@@ -1,1 +1,6 @@
-"""What Prometheus reads: counts, times and sizes of the running server."""
+"""What the server did and how it is, in the form that Prometheus reads."""
+
+from .metrics import Metrics
+from .tallies import Tallies
+
+__all__ = ["Metrics", "Tallies"]

@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from comfyui_stateless.api.app import create_app
 from comfyui_stateless.background import Background
 from comfyui_stateless.config import Settings
+from comfyui_stateless.metrics import Metrics, Tallies
 from comfyui_stateless.pipeline import Services
 from comfyui_stateless.readiness import Phase
 from tests.fakes import FakeEngine, graph
@@ -39,11 +40,13 @@ class Site:
     services: Services
     engine: FakeEngine
     background: Background
+    metrics: Metrics
 
     async def stop(self) -> None:
         """End this server, as a process that is told to end and given no time."""
         await self.background.close()
         await self.client.close()
+        await self.metrics.close()
         await end(self.services)
 
     def prompt(self, accept: str | None = None, **fields: Any) -> Any:
@@ -94,18 +97,22 @@ async def serve(start: Start, tmp_path: Path) -> AsyncIterator[Serve]:
         accepting: Mapping[str, Any] = NOTHING,
         **settings: Any,
     ) -> Site:
-        services = services_for(engine or FakeEngine(), tmp_path, phase, **settings)
+        tallies = Tallies()
+        services = services_for(
+            engine or FakeEngine(), tmp_path, phase, tallies=tallies, **settings
+        )
         assert isinstance(services.engine, FakeEngine)
         background = background_for(services, **accepting)
         await background.open()
-        app = create_app(services, background, headers=headers or {})
+        metrics = Metrics(services, background, tallies)
+        app = create_app(services, background, metrics, headers=headers or {})
         change(app)
         if below:
             root = web.Application(client_max_size=10)
             root.add_subapp(below, app)
             app = root
         client = await start(app)
-        sites.append(Site(client, services, services.engine, background))
+        sites.append(Site(client, services, services.engine, background, metrics))
         return sites[-1]
 
     yield serve_engine
