@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from pathlib import Path
 
 NODE_CLASS_MAPPINGS: dict[str, type] = {}
 """Empty: this pack brings an API, no nodes for the editor."""
@@ -12,8 +13,14 @@ if __package__ and "folder_paths" in sys.modules:  # in ComfyUI, not in a tool t
 
         load()
     except Exception as error:  # noqa: BLE001  whatever is missing, ComfyUI has to start
+        needed = Path(__file__).resolve().with_name("requirements.txt")
         logging.getLogger("comfyui_stateless").error(
-            "The stateless API is off: %s: %s", type(error).__name__, error
+            "The stateless API is off: %s: %s%s",
+            type(error).__name__,
+            error,
+            f". Get what it needs: {sys.executable} -m pip install -r {needed}"
+            if isinstance(error, ImportError)
+            else "",
         )
 
 __all__ = ["NODE_CLASS_MAPPINGS"]

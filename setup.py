@@ -22,7 +22,8 @@ class BuildWithEntry(build_py):
             return
         place = Path(self.build_lib, "comfyui_stateless", "custom_node")
         place.mkdir(exist_ok=True)
-        shutil.copyfile(ROOT / "__init__.py", place / "__init__.py")
+        for name in ("__init__.py", "requirements.txt"):
+            shutil.copyfile(ROOT / name, place / name)
         if (ROOT / "js").is_dir():
             shutil.copytree(ROOT / "js", place / "js", dirs_exist_ok=True)
 

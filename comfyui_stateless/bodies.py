@@ -6,11 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import pybase64
-
 from .engine import OutputFile, PromptResult
 from .outputs import described
-from .wire import to_json
+from .wire import b64encode, to_json
 
 CHUNK_BYTES = 768 * 1024
 """Bytes of an output that are read at a time: a multiple of three, so that base64 can be cut."""
@@ -88,7 +86,7 @@ class Base64:
         return not isinstance(self.output.body, bytes)
 
     def chunks(self) -> Iterator[bytes | memoryview]:
-        return map(pybase64.b64encode, output_chunks(self.output))
+        return map(b64encode, output_chunks(self.output))
 
 
 def output_chunks(output: OutputFile) -> Iterator[bytes | memoryview]:

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from urllib.parse import unquote_to_bytes
 
-from pybase64 import b64decode
-
 from .errors import InvalidInput
 from .media import HEAD_BYTES, UNKNOWN, extension, kind, media_type
+from .wire import b64decode
 
 CHUNK_CHARACTERS = 256 * 1024
 """Characters that are decoded at once: between them, other threads get their turn."""

@@ -83,12 +83,14 @@ async def asset(request: web.Request) -> web.StreamResponse:
 def _swagger_ui() -> Path:
     # Looked up, not imported: the package's own code would load frameworks for nothing.
     found = importlib.util.find_spec("swagger_ui")
-    if found is None or not found.submodule_search_locations:
+    places = found.submodule_search_locations if found else None
+    files = Path(places[0]) / "static" if places else None
+    if files is None or not files.is_dir():
         raise Unavailable(
             "The docs page needs the Python package swagger-ui-py: run "
             "`pip install swagger-ui-py`. The OpenAPI document is at openapi.json."
         )
-    return Path(found.submodule_search_locations[0]) / "static"
+    return files
 
 
 def _json(document: bytes) -> web.Response:

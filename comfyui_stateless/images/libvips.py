@@ -48,9 +48,10 @@ def _pyvips() -> Any:
     logging.getLogger("pyvips").setLevel(logging.ERROR)
     try:
         import pyvips
-    except (ImportError, OSError) as error:
+    except Exception as error:  # a broken package may raise anything
         raise ConversionError(
-            "convert_output needs libvips: install it with pip install pyvips pyvips-binary."
+            "convert_output needs libvips, which cannot be loaded: install it with "
+            "pip install pyvips pyvips-binary."
         ) from error
     # It remembers operations on equal files; ours are all different, and large.
     pyvips.cache_set_max(0)

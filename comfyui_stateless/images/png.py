@@ -23,7 +23,7 @@ from ..errors import ConversionError
 from .frame import Frame, Pixels
 
 deflate: ModuleType = zlib
-with suppress(ImportError):
+with suppress(Exception):  # missing or broken
     from isal import isal_zlib
 
     deflate = isal_zlib

@@ -21,13 +21,13 @@ from urllib.parse import parse_qsl, quote, unquote
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from ..config import AzureAccount, HttpAccess
-from ..errors import AccessDenied, ConfigError, MissingDependency, UnsupportedURL
+from ..errors import AccessDenied, ConfigError, UnsupportedURL
 from .auth import Auth, BearerAuth
 from .base import Cancel, Download, ObjectInfo, Source, Span
 from .connections import Client, Response
 from .http import HttpBackend
 from .policy import Target, parse
-from .vendors import hush, until_done
+from .vendors import hush, needed, until_done
 
 VERSION = {"x-ms-version": "2021-12-02"}
 """Of the REST interface: bearer tokens and large blobs need a recent one."""
@@ -266,14 +266,9 @@ class _Identity:
         return until_done(self._token, cancel)
 
     def _token(self) -> SecretStr:
-        try:
+        with needed("azure-identity", "Azure without a key or a SAS"):
             from azure.core.exceptions import AzureError
             from azure.identity import DefaultAzureCredential
-        except ImportError as error:
-            raise MissingDependency(
-                "Azure without a key or a SAS needs the package azure-identity: "
-                "pip install azure-identity"
-            ) from error
         hush("azure", "msal", "urllib3")
         with self._lock:
             try:
@@ -291,12 +286,8 @@ class _Identity:
 
 def _signature(account: _Account, target: Target, permission: str) -> str:
     """Return a SAS for one blob: the query that lets its holder do what ``permission`` says."""
-    try:
+    with needed("azure-storage-blob", "Azure"):
         from azure.storage.blob import BlobSasPermissions, generate_blob_sas
-    except ImportError as error:
-        raise MissingDependency(
-            "Azure needs the package azure-storage-blob: pip install azure-storage-blob"
-        ) from error
     assert account.key is not None
     container, blob = account.blob(target)
     try:

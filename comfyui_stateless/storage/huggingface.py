@@ -208,7 +208,7 @@ def _cached_token() -> SecretStr | None:
     """Return the token of who is logged in on this machine, by the rules of the Hub's library."""
     try:
         from huggingface_hub import get_token
-    except ImportError:
+    except Exception:  # noqa: BLE001 - missing or broken, it costs this token alone
         return None
     token = get_token()
     return SecretStr(token) if token else None

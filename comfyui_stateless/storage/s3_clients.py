@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 from ..config import Proxies
 from ..errors import (
     AccessDenied,
-    MissingDependency,
     ObjectNotFound,
     StorageError,
     TransferFailed,
@@ -20,7 +19,7 @@ from ..errors import (
 )
 from ..naming import redacted
 from .auth import S3Auth
-from .vendors import hush, proxy_url
+from .vendors import hush, needed, proxy_url
 
 DEFAULT_REGION = "us-east-1"
 AWS_HOSTS = (".amazonaws.com", ".amazonaws.com.cn")
@@ -106,16 +105,14 @@ def sdk() -> SimpleNamespace:
     """Return what is used of boto3; it is a sixth of a second to import.
 
     Raises:
-        MissingDependency: It is not there.
+        MissingDependency: It is not there, or broken.
     """
-    try:
+    with needed("boto3", "s3://"):
         import boto3
         from boto3.s3.transfer import TransferConfig
         from botocore import exceptions
         from botocore.config import Config
         from urllib3.exceptions import HTTPError
-    except ImportError as error:
-        raise MissingDependency("s3:// needs the package boto3: pip install boto3") from error
     hush("boto3", "botocore", "s3transfer", "urllib3")
     return SimpleNamespace(
         Config=Config,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, InvalidStateError
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from ..config import Proxies
+from ..errors import MissingDependency
 from .base import Cancel, Cancelled
 from .policy import parse
 from .proxies import proxy_for
@@ -58,6 +59,26 @@ def _run(call: Callable[[], T], future: Future[T], discard: Callable[[T], object
         future.set_result(result)
     except InvalidStateError:
         discard(result)
+
+
+@contextmanager
+def needed(package: str, for_what: str) -> Iterator[None]:
+    """Import inside of it what ``for_what`` needs.
+
+    Raises:
+        MissingDependency: The package is not there, or broken; the message says how to get it.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingDependency(
+            f"{for_what} needs the package {package}: pip install {package}"
+        ) from error
+    except Exception as error:  # a broken package may raise anything
+        raise MissingDependency(
+            f"{for_what} needs the package {package}, and the one that is there cannot be imported "
+            f"({type(error).__name__}: {error}): pip install --force-reinstall {package}"
+        ) from error
 
 
 def hush(*names: str) -> None:

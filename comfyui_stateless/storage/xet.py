@@ -62,7 +62,7 @@ class Xet:
         try:
             has_session = hasattr(_module(), "XetSession")
             constants: Any = importlib.import_module("huggingface_hub.constants")
-        except ImportError:
+        except Exception:  # noqa: BLE001 - missing or broken, everything can be had over HTTP
             return False
         return has_session and not getattr(constants, "HF_HUB_DISABLE_XET", False)
 
