@@ -7,6 +7,12 @@ from enum import Enum
 
 from .errors import Unavailable
 
+STATE_HEADER = "Stateless-State"
+"""The header of the probes' answers that tells the launcher a ``Phase``, or TROUBLE."""
+
+TROUBLE = "trouble"
+"""The state of a server that is up while its ComfyUI cannot execute prompts."""
+
 
 class Phase(str, Enum):
     """Where the server is in its life."""
@@ -27,10 +33,17 @@ _REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What one probe answers: whether all is well, and why not."""
+    """What one probe answers: whether all is well, why not, and the server's state."""
 
     ok: bool
     reason: str | None = None
+    state: str = Phase.FAILED.value
+
+
+def probe_body(version: str, status: str, reason: str | None) -> dict[str, str]:
+    """Return what a probe answers, here and at the launcher's port."""
+    body = {"version": version, "status": status}
+    return body if reason is None else {**body, "reason": reason}
 
 
 class Readiness:
@@ -57,7 +70,8 @@ class Readiness:
 
     def health(self) -> Verdict:
         """Answer the liveness probe: warm once means healthy until the process ends."""
-        return Verdict(self.phase in (Phase.READY, Phase.DRAINING), self.reason)
+        is_well = self.phase in (Phase.READY, Phase.DRAINING)
+        return Verdict(is_well, self.reason, self.phase.value)
 
     def ready(self, *, trouble: str | None, depth: int, max_depth: int) -> Verdict:
         """Answer the readiness probe.
@@ -67,13 +81,14 @@ class Readiness:
             depth: How many prompts wait or run.
             max_depth: MAX_QUEUE_DEPTH; 0 is no limit.
         """
-        if reason := self.reason or trouble:
-            return Verdict(False, reason)
+        if self.reason:
+            return Verdict(False, self.reason, self.phase.value)
+        if trouble:
+            return Verdict(False, trouble, TROUBLE)
         if max_depth and depth >= max_depth:
-            return Verdict(
-                False, f"The queue holds {depth} prompts; MAX_QUEUE_DEPTH is {max_depth}."
-            )
-        return Verdict(True)
+            full = f"The queue holds {depth} prompts; MAX_QUEUE_DEPTH is {max_depth}."
+            return Verdict(False, full, self.phase.value)
+        return Verdict(True, None, self.phase.value)
 
     def require(self) -> None:
         """Let new work in only when the server is ready.

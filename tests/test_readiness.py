@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from comfyui_stateless.errors import Unavailable
-from comfyui_stateless.readiness import Phase, Readiness, Verdict
+from comfyui_stateless.readiness import TROUBLE, Phase, Readiness, Verdict
 
 
 def in_phase(phase: Phase) -> Readiness:
@@ -53,7 +53,7 @@ def test_a_failed_server_says_why_and_stays_failed() -> None:
 
 
 def test_trouble_in_comfyui_is_a_reason() -> None:
-    assert ready(in_phase(Phase.READY), trouble="Dead.") == Verdict(False, "Dead.")
+    assert ready(in_phase(Phase.READY), trouble="Dead.") == Verdict(False, "Dead.", TROUBLE)
 
 
 @pytest.mark.parametrize(
