@@ -5,6 +5,7 @@ Every wrong variable is reported in one error, so that an operator mends them in
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -67,6 +68,15 @@ _OTHER_SECRETS = frozenset(
 """Variables with secrets in them that are no field of ``Settings``: libraries read them."""
 
 LogLevel = Literal["trace", "debug", "info", "warn", "error", "fatal"]
+
+LOG_LEVELS: Mapping[str, int] = {
+    "trace": logging.DEBUG,
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+    "fatal": logging.CRITICAL,
+}
 
 PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 

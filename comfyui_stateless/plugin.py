@@ -11,7 +11,7 @@ from aiohttp import web
 from .api.app import create_app, unavailable_app
 from .background import Background
 from .cache import Cache
-from .config import Settings, on_saladcloud, system_metadata, without_effect
+from .config import LOG_LEVELS, Settings, on_saladcloud, system_metadata, without_effect
 from .downloads import Downloads
 from .draining import Drain
 from .errors import ConfigError
@@ -38,15 +38,6 @@ log = logging.getLogger("comfyui_stateless")
 
 TASKS = web.AppKey("stateless_tasks", list[asyncio.Task[None]])
 
-_LEVELS = {
-    "trace": logging.DEBUG,
-    "debug": logging.DEBUG,
-    "info": logging.INFO,
-    "warn": logging.WARNING,
-    "error": logging.ERROR,
-    "fatal": logging.CRITICAL,
-}
-
 
 def load() -> None:
     """Put the API into this process's ComfyUI.
@@ -62,7 +53,7 @@ def load() -> None:
         log.error("%s", error.message)
         mount(unavailable_app(error, headers=cors_headers()))
         return
-    log.setLevel(_LEVELS[settings.log_level])
+    log.setLevel(LOG_LEVELS[settings.log_level])
     for line in without_effect():
         log.warning("Environment: %s", line)
     try:
