@@ -55,6 +55,6 @@ tools:
 	@$(SETUP) tools
 
 clean: ## remove environments, caches and logs; ComfyUIs (with models and outputs) stay
-	rm -rf .venv .comfyui/envs .comfyui/setup.log .comfyui/torch-pins.txt
+	rm -rf .venv .comfyui/envs .comfyui/packaging .comfyui/setup.log .comfyui/torch-pins.txt
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info first-image.png
 	find . \( -name .git -o -name .comfyui \) -prune -o -name __pycache__ -prune -exec rm -rf {} +

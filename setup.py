@@ -30,5 +30,6 @@ class BuildWithEntry(build_py):
 
 setup(
     packages=find_packages(include=["comfyui_stateless*"]),
+    package_data={"comfyui_stateless": ["workflows/node/*.js*"]},
     cmdclass={"build_py": BuildWithEntry},
 )

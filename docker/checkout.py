@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
 
-from docker import azurite, torch_builds
+from docker import azurite, packaging, torch_builds, workflow_packages
 from docker.environments import Environment, key_of
 from docker.steps import Console, SetupError
 
@@ -55,6 +55,12 @@ class Checkout:
     def ensure_test_servers(self) -> None:
         """Get the servers that the tests run and that no Python package brings."""
         azurite.ensure(self.store / "azurite", self.console)
+        lists = self.root / "comfyui_stateless" / "workflows" / "node"
+        workflow_packages.ensure(self.store / "workflow-packages", lists, self.console)
+
+    def ensure_packaging_tools(self) -> None:
+        """Make the environment of what builds and checks packages, images and manifests."""
+        packaging.ensure(Environment(self.store / "packaging"), self.console)
 
     def ensure_torch(self) -> Environment:
         """Return the base environment with torch for this machine's device in it."""

@@ -47,6 +47,7 @@ def prepare(options: argparse.Namespace, checkout: Checkout) -> None:
     if options.dev:
         checkout.ensure_development_tools()
         checkout.ensure_test_servers()
+        checkout.ensure_packaging_tools()
         checkout.ensure_torch()
     versions = TESTED_VERSIONS if options.dev else TESTED_VERSIONS[:1]
     prepared = _prepare(options, checkout, versions)
