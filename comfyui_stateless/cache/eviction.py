@@ -68,6 +68,8 @@ def make_room(folder: Path, size: int) -> list[FileEvent]:
 
 def held(folder: Path) -> Held:
     """Return how many cached files there are, and their bytes."""
+    if not folder.exists():
+        return Held(0, 0)  # it is made a little after the start
     sizes = [c.size for c in _candidates(folder) if is_content(c.path.name)]
     return Held(len(sizes), sum(sizes))
 
