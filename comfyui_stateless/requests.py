@@ -263,7 +263,7 @@ def parse_json(body: bytes) -> dict[str, Any]:
         raise RequestError(f"The body is not JSON: {reason}.") from None
     if not isinstance(value, dict):
         raise RequestError("The body must be a JSON object.")
-    if _is_deeper(value, MAX_DEPTH):
+    if is_deeper(value, MAX_DEPTH):
         raise RequestError(f"The body is nested more than {MAX_DEPTH} levels deep.")
     return value
 
@@ -309,7 +309,7 @@ def validate(model: type[Model], fields: Mapping[str, Any]) -> Model:
         return model.model_validate(fields)
     except ValidationError as error:
         errors = [
-            {"location": _dotted(e["loc"]), "message": e["msg"]}
+            {"location": _dotted(e["loc"]), "message": e["msg"].removeprefix("Value error, ")}
             for e in error.errors(include_input=False, include_url=False, include_context=False)
         ]
         first = errors[0]
@@ -351,7 +351,8 @@ def _check_node(location: str, node: Any) -> None:
         raise InvalidPrompt("A node needs inputs, an object.", location=f"{location}.inputs")
 
 
-def _is_deeper(value: Any, depth: int) -> bool:
+def is_deeper(value: Any, depth: int) -> bool:
+    """Say whether JSON values are nested more than ``depth`` levels."""
     level = [value]
     for _ in range(depth):
         level = [child for item in level for child in _children(item)]

@@ -128,3 +128,11 @@ def test_an_interrupt_names_an_id() -> None:
     with pytest.raises(RequestError) as caught:
         parse_interrupt(b'{"id": ""}')
     assert caught.value.location == "id"
+
+
+def test_a_check_of_ours_speaks_for_itself() -> None:
+    with pytest.raises(RequestError) as raised:
+        parse_prompt(wire(http_upload={"url_prefix": "ftp://example.com"}))
+    assert raised.value.message == (
+        "http_upload.url_prefix: The URL has to begin with http:// or https://."
+    )

@@ -42,7 +42,9 @@ class HttpTarget(BaseModel):
         hide_input_in_errors=True,
     )
 
-    url_prefix: str = Field(min_length=1, repr=False)
+    url_prefix: str = Field(
+        min_length=1, repr=False, json_schema_extra={"pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^#]+$"}
+    )
     is_async: bool = Field(default=True, alias="async")
 
     @field_validator("url_prefix")
