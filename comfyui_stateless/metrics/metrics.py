@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..background import Background
-from ..errors import MissingDependency
 from ..jobs import JobState
 from ..journal import Stats
 from ..pipeline import Services

@@ -400,14 +400,14 @@ async def test_the_loop_goes_on_while_the_text_is_made(
     from comfyui_stateless.metrics import page as pages  # what only a scrape imports
 
     made, may_go_on = threading.Event(), threading.Event()
-    families = pages.families
+    page = pages.page
 
-    def slow(now: Any) -> Any:
+    def slow(*said: Any) -> pages.Page:
         made.set()
         assert may_go_on.wait(10)
-        return families(now)
+        return page(*said)
 
-    monkeypatch.setattr(pages, "families", slow)
+    monkeypatch.setattr(pages, "page", slow)
     site = await serve()
     scraping = asyncio.ensure_future(scraped(site))
     await eventually(made.is_set)

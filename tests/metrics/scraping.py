@@ -56,7 +56,7 @@ class Scrape:
 def read(text: str, media_type: str) -> Scrape:
     """Read a page in the format that its type says."""
     is_open = media_type == OPENMETRICS
-    families = list(read_openmetrics(text) if is_open else read_text(text))
+    families = list(read_openmetrics(text) if is_open else read_text(text))  # type: ignore[no-untyped-call]
     names = [family.name for family in families]
     assert len(names) == len(set(names)), "a family comes twice"
     return Scrape({family.name: family for family in families})
