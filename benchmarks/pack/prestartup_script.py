@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-LATE = ("azure", "boto3", "huggingface_hub", "pyvips", "swagger_ui")
+LATE = ("azure", "boto3", "huggingface_hub", "prometheus_client", "pyvips", "swagger_ui")
 """Modules that are to be imported only when they are needed."""
 
 original = importlib.util.spec_from_file_location

@@ -14,12 +14,12 @@ from ..pipeline import Services
 from ..storage.vendors import needed
 from .lag import LoopLag
 from .numbers import Tally
-from .snapshot import Snapshot
 from .sources import Source
 from .tallies import Tallies
 
 if TYPE_CHECKING:
     from .page import Page
+    from .snapshot import Snapshot
 
 LIVE = [state.value for state in JobState if not state.is_terminal]
 
@@ -70,6 +70,8 @@ class Metrics:
         return await self._background.stats() if self._background.is_open else None
 
     async def _snapshot(self) -> Snapshot:
+        from .snapshot import Snapshot  # of no use to ComfyUI's start
+
         held, journal, memory = await asyncio.gather(
             self._cache.read(), self._journal.read(), self._memory.read()
         )

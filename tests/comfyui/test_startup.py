@@ -15,8 +15,8 @@ from tests.comfyui.receiver import SECRET, receiving
 from tests.comfyui.server import ComfyServer, Install
 
 HEAVY = (
-    "azure", "boto3", "botocore", "cryptography", "git", "hf_xet", "huggingface_hub", "pyvips",
-    "requests", "s3transfer", "swagger_ui", "urllib3",
+    "azure", "boto3", "botocore", "cryptography", "git", "hf_xet", "huggingface_hub", "prometheus_client",
+    "pyvips", "requests", "s3transfer", "swagger_ui", "urllib3",
 )  # fmt: skip
 """Packages that cost tens of milliseconds each, or that nobody needs for a plain prompt."""
 
