@@ -37,7 +37,7 @@ LAYERS = [
         "metrics",
     ],
     ["api", "host", "launcher"],
-    ["plugin"],
+    ["plugin", "__main__"],
 ]
 """Top to bottom. A module imports from layers above its own, or from what stands before it."""
 

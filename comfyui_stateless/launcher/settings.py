@@ -1,0 +1,169 @@
+"""What the launcher alone reads of the environment."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, FilePath, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ..config import Settings, load, wrong_variables
+from ..errors import ConfigError
+
+
+class LauncherSettings(BaseSettings):
+    """The settings of the launcher; each field is the variable of the same name in capitals."""
+
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore")
+
+    always_restart_comfyui: bool = Field(
+        default=False,
+        description="Start ComfyUI again whenever it ends; when false the launcher ends with it.",
+    )
+    base: str | None = Field(default=None, description="Accepted, and has no effect.")
+    cmd: str | None = Field(
+        default=None,
+        description="The command that starts ComfyUI, split like a shell line, nothing appended; "
+        "DIRECT_ADDRESS and COMFYUI_PORT_HOST are in its environment. "
+        "When left out, main.py of COMFY_HOME with the launcher's own Python.",
+    )
+    comfy_home: Path = Field(default=Path("/opt/ComfyUI"), description="ComfyUI's folder.")
+    comfyui_hang_s: float = Field(
+        default=60,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds without any answer after which ComfyUI counts as hung and is killed; "
+        "0 is never.",
+    )
+    comfyui_port_host: int = Field(
+        default=8188, ge=1, le=65535, description="The port that ComfyUI listens on."
+    )
+    direct_address: str = Field(
+        default="127.0.0.1", min_length=1, description="The address that ComfyUI listens on."
+    )
+    expose_comfyui: bool = Field(
+        default=False,
+        description="Let ComfyUI's own pages and routes through on PORT too; "
+        "with API_KEYS they need a key.",
+    )
+    host: str = Field(
+        default="::", min_length=1, description="The address to listen on; `::` takes IPv4 too."
+    )
+    input_dir: Path | None = Field(
+        default=None, description="ComfyUI's input folder, if not the one in COMFY_HOME."
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="How the log is written: as text, or a JSON object a line."
+    )
+    manifest: FilePath | None = Field(
+        default=None, description="A YAML or JSON file that names what to install."
+    )
+    manifest_json: SecretStr | None = Field(
+        default=None, description="The same as text; it outranks MANIFEST."
+    )
+    model_dir: Path | None = Field(
+        default=None, description="ComfyUI's model folder, if not the one in COMFY_HOME."
+    )
+    output_dir: Path | None = Field(
+        default=None, description="ComfyUI's output folder, if not the one in COMFY_HOME."
+    )
+    port: int = Field(default=3000, ge=0, le=65535, description="The port to listen on.")
+    startup_check_interval_s: float = Field(
+        default=1,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds between two tries to reach a ComfyUI that starts.",
+    )
+    startup_check_max_tries: int = Field(
+        default=20,
+        ge=1,
+        description="Tries after which a ComfyUI that starts and does not answer is given up.",
+    )
+
+    @field_validator("comfy_home", "input_dir", "model_dir", "output_dir")
+    @classmethod
+    def _whole(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser().absolute()
+
+    @field_validator("cmd")
+    @classmethod
+    def _is_a_command(cls, value: str | None) -> str | None:
+        if value is not None:
+            split_command(value)
+        return value
+
+    @property
+    def comfyui_address(self) -> str:
+        """One address to reach ComfyUI at: DIRECT_ADDRESS may be a list, or stand for all."""
+        first = self.direct_address.split(",")[0].strip()
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(first, first)  # noqa: S104  read, not bound
+
+    @property
+    def comfyui_url(self) -> str:
+        """Where ComfyUI is, without a slash at the end."""
+        host = self.comfyui_address
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.comfyui_port_host}"
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """All settings of a launcher: its own, and those of the extension, which it passes on."""
+
+    launcher: LauncherSettings
+    extension: Settings
+
+
+def split_command(text: str) -> list[str]:
+    """Return the words of a command.
+
+    Raises:
+        ValueError: There is none, or a quotation does not end.
+    """
+    words = shlex.split(text)
+    if not words:
+        raise ValueError("holds no command")
+    return words
+
+
+def read_configuration() -> Configuration:
+    """Read the environment.
+
+    Raises:
+        ConfigError: Names every wrong variable, the launcher's and the extension's alike.
+    """
+    wrong: dict[str, str] = {}
+    launcher = extension = None
+    try:
+        launcher = load(LauncherSettings)
+        wrong.update(_missing_home(launcher))
+    except ConfigError as error:
+        wrong.update(error.details["variables"])
+    try:
+        extension = Settings.load()
+        wrong.update(_unusable_secret(extension))
+    except ConfigError as error:
+        wrong.update(error.details["variables"])
+    if wrong or launcher is None or extension is None:
+        raise wrong_variables(wrong)
+    return Configuration(launcher, extension)
+
+
+def _missing_home(settings: LauncherSettings) -> dict[str, str]:
+    if settings.cmd is not None or (settings.comfy_home / "main.py").is_file():
+        return {}
+    return {"COMFY_HOME": f"there is no ComfyUI at {settings.comfy_home}: it holds no main.py"}
+
+
+def _unusable_secret(settings: Settings) -> dict[str, str]:
+    if settings.webhook_secret is None:
+        return {}
+    from ..webhooks import check_secret
+
+    try:
+        check_secret(settings.webhook_secret.get_secret_value())
+    except ValueError as error:
+        return {"WEBHOOK_SECRET": str(error)}
+    return {}
