@@ -132,7 +132,9 @@ def _escaped(found: re.Match[str]) -> str:
 def _marked(error: Any) -> str:
     mark = error.problem_mark or error.context_mark
     context = f" ({error.context})" if error.context else ""
-    return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}{context}"
+    # PyYAML ends a bare text within braces at a question mark, which YAML allows there.
+    hint = "; a URL with a ? has to stand in quotes here" if "'?'" in str(error.problem) else ""
+    return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}{context}{hint}"
 
 
 def _unreadable(text: str, error: Any) -> str:

@@ -58,6 +58,11 @@ class NodeEntry(Entry):
     ref: str | None = None
     login: str | None = field(default=None, repr=False)
 
+    def __str__(self) -> str:
+        if self.login is None or self.clone_url is None:
+            return shown(self.text)
+        return self.clone_url + (f"@{self.ref}" if self.ref else "")
+
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry(Entry):
@@ -70,11 +75,6 @@ class ModelEntry(Entry):
 
     local_path: str
     sha256: str | None = None
-
-    @property
-    def name(self) -> str:
-        """The base name of the file, for people."""
-        return Path(self.local_path).name
 
     def path_in(self, comfy_home: Path) -> Path:
         """Return where the file belongs: a relative path starts at ``comfy_home``."""

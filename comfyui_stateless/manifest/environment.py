@@ -63,14 +63,14 @@ class Environment:
         try:
             wanted = Requirement(text)
         except InvalidRequirement:
-            return _origin(text, folder) in self.origins
+            return origin_of(text, folder) in self.origins
         if wanted.marker is not None and not wanted.marker.evaluate(dict(self.markers)):
             return True
         version = self.versions.get(_normal(wanted.name))
         if version is None:
             return False
         if wanted.url is not None:
-            return _origin(wanted.url, folder) in self.origins
+            return origin_of(wanted.url, folder) in self.origins
         if not wanted.specifier.contains(version, prereleases=True):
             return False
         return None if wanted.extras else True
@@ -133,8 +133,8 @@ def requirements_in(content: str) -> list[str] | None:
     return None if has_more else lines
 
 
-def _origin(text: str, folder: Path) -> tuple[str, str | None]:
-    """Return what PEP 610 notes of a package that is installed from a URL or a path."""
+def origin_of(text: str, folder: Path) -> tuple[str, str | None]:
+    """Return what PEP 610 notes of a package from a URL or a path: the URL, and a revision."""
     if "://" not in text:
         return (folder / Path(text).expanduser()).resolve().as_uri(), None
     kind, plus, url = text.partition("+")

@@ -109,7 +109,7 @@ async def plan(manifest: Manifest, place: Place) -> list[str]:
         async with slots:
             todo = await asyncio.to_thread(_todo, entry, place, backends)
         when = "" if entry in manifest.before_start else " after the start"
-        return f"model {entry.name}{when}: {todo}"
+        return f"model {entry.local_path}{when}: {todo}"
 
     try:
         return list(await asyncio.gather(*map(line, manifest.models)))
@@ -149,7 +149,7 @@ class _Bringing:
         Raises:
             InstallationFailed: It cannot be had.
         """
-        path, label = entry.path_in(self._place.comfy_home), f"model {entry.name}"
+        path, label = entry.path_in(self._place.comfy_home), f"model {entry.local_path}"
         try:
             async with self._slots:
                 outcome = await self._bring(entry, path, label)

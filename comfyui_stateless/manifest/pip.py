@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .commands import Command, Output, failed, proxy_variables, run
 from .entries import Entry, Manifest, Place
-from .environment import look_into
+from .environment import look_into, origin_of
 from .progress import Report
 
 _QUIET = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "UV_NO_PROGRESS": "1"}
@@ -32,13 +32,13 @@ async def install(manifest: Manifest, place: Place, report: Report) -> None:
     report.step("pip packages", len(entries))
     environment = await look_into(place.python)
     texts = [entry.text for entry in entries]
-    outcome = "already there"
-    if environment.has_all(texts, place.comfy_home) is not True:
+    outcome, are_there = "already there", environment.has_all(texts, place.comfy_home)
+    if not are_there:
         report.begun("pip")
         output = await install_requirements(texts, place.comfy_home, place, "pip", report)
         if output.code != 0:
-            raise failed(_guilty(entries, output), f"{installer(place)[0]} {output.ending}")
-        outcome = "installed"
+            raise failed(_guilty(entries, output, place), f"{installer(place)[0]} {output.ending}")
+        outcome = "installed" if are_there is False else "installed, or already there"
     for entry in entries:
         report.ended(f"pip {entry}", outcome)
 
@@ -99,15 +99,14 @@ def variables(place: Place) -> dict[str, str]:
     return {**_QUIET, **proxy_variables(place.settings)}
 
 
-def _guilty(entries: Sequence[Entry], output: Output) -> Sequence[Entry]:
+def _guilty(entries: Sequence[Entry], output: Output, place: Place) -> Sequence[Entry]:
     """Return the packages that the installer's errors name, or all."""
     errors = (line for line in output.lines[-20:] if _ERROR.search(line))
-    last = "\n".join(errors).lower()
-    named = [entry for entry in entries if _is_named(entry, last)]
-    return named or entries
+    text = "\n".join(errors).lower()
+    return [entry for entry in entries if _is_named(entry, text, place)] or entries
 
 
-def _is_named(entry: Entry, text: str) -> bool:
+def _is_named(entry: Entry, text: str, place: Place) -> bool:
     found = _NAME.match(entry.text)
-    name = str(entry) if found is None else found[0]
+    name = origin_of(entry.text, place.comfy_home)[0] if found is None else found[0]
     return re.search(rf"(?<![\w.-]){re.escape(name.lower())}(?![\w-])", text) is not None
