@@ -22,7 +22,7 @@ log = logging.getLogger("comfyui_stateless.workflows")
 SUFFIXES = (".ts", ".js")
 """In this order: the original writes a ``.js`` beside each ``.ts``, and the source is what counts."""
 
-LIMIT_S = 30.0
+LIMIT_S = 60.0
 AT_ONCE = 4
 RETRY_S = 60.0
 """Seconds before npm is tried again after it failed."""
@@ -35,14 +35,21 @@ class JavaScript:
         cache_dir: Below it npm puts the packages that the files need, once.
         packages: Where they are already; None lets npm get them.
         limit_s: Seconds that a file's code may take to load, or for one graph.
+        variables: What ``../config`` is to say where our own variables do not: ``COMFY_HOME``,
+            ``MODEL_DIR``, ``INPUT_DIR``, ``OUTPUT_DIR``, ``COMFYUI_PORT_HOST``.
     """
 
     def __init__(
-        self, cache_dir: Path, packages: Path | None = None, *, limit_s: float = LIMIT_S
+        self,
+        cache_dir: Path,
+        packages: Path | None = None,
+        *,
+        limit_s: float = LIMIT_S,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         self._given = packages
         self._home = packages or node_packages.home_in(cache_dir)
-        self._node = Node(limit_s)
+        self._node = Node(limit_s, variables or {})
         self._installing = asyncio.Lock()
         self._failure: tuple[float, PackagesMissing] | None = None
         self._loading = asyncio.Semaphore(AT_ONCE)

@@ -23,6 +23,7 @@ log = logging.getLogger("comfyui_stateless.workflows")
 SCRIPT = Path(__file__).parent / "node" / "main.js"
 OLDEST = 18
 LONGEST_LINE = 2**30
+END_S = 2
 PATIENCE = 4
 """Times the files' own limit after which the process itself must be stuck: a file is transpiled and
 evaluated, and tried again when another request has ended its thread.
@@ -41,19 +42,36 @@ class NodeEnded(Exception):
 
 @dataclass(slots=True)
 class _Running:
-    """A process, with the requests that it has not answered yet."""
+    """A process, with the requests that it has not answered yet.
+
+    Attributes:
+        is_gone: Whether it takes no more requests.
+    """
 
     process: asyncio.subprocess.Process
     waiting: dict[int, asyncio.Future[dict[str, Any]]] = field(default_factory=dict)
     readers: list[asyncio.Task[None]] = field(default_factory=list)
+    is_gone: bool = False
 
-    def end(self) -> None:
-        with suppress(ProcessLookupError):
-            self.process.kill()
-
-    async def ended(self) -> None:
-        await self.process.wait()
+    async def end(self) -> None:
+        """Let it end, as it does when its input ends, or kill it."""
+        self.lose()
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        try:
+            await asyncio.wait_for(self.process.wait(), END_S)
+        except asyncio.TimeoutError:
+            with suppress(ProcessLookupError):
+                self.process.kill()
+            await self.process.wait()
         await asyncio.gather(*self.readers, return_exceptions=True)
+
+    def lose(self) -> None:
+        """Tell all who wait that no answer will come."""
+        self.is_gone = True
+        for answer in self.waiting.values():
+            if not answer.done():
+                answer.set_exception(NodeEnded("Node.js has ended"))
 
 
 class Node:
@@ -61,12 +79,15 @@ class Node:
 
     Args:
         limit_s: Seconds that a file's code may take for one request.
+        variables: What the environment has besides ours, where ours does not say otherwise.
     """
 
-    def __init__(self, limit_s: float) -> None:
+    def __init__(self, limit_s: float, variables: Mapping[str, str]) -> None:
         self._limit_s = limit_s
+        self._variables = dict(variables)
         self._running: _Running | None = None
         self._starting = asyncio.Lock()
+        self._again = asyncio.Lock()
         self._ids = count(1)
 
     async def ask(self, packages: Path, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,16 +103,16 @@ class Node:
         try:
             return await self._ask(packages, request)
         except NodeEnded:
-            # Another request's file may have ended it.
-            return await self._ask(packages, request)
+            # One of those that it had may end it again, and none of the others with it.
+            async with self._again:
+                return await self._ask(packages, request)
 
     async def close(self) -> None:
         """End the process."""
         async with self._starting:
             running, self._running = self._running, None
         if running is not None:
-            running.end()
-            await running.ended()
+            await running.end()
 
     async def _ask(self, packages: Path, request: Mapping[str, Any]) -> dict[str, Any]:
         running = await self._process(packages)
@@ -99,17 +120,19 @@ class Node:
         answer = asyncio.get_running_loop().create_future()
         running.waiting[number] = answer
         try:
-            await _send(running.process, {**request, "id": number})
+            await _send(running, {**request, "id": number})
             return await asyncio.wait_for(answer, self._limit_s * PATIENCE)
         except asyncio.TimeoutError:
-            running.end()
+            await running.end()
             raise NodeEnded("Node.js was stuck") from None
         finally:
             running.waiting.pop(number, None)
 
     async def _process(self, packages: Path) -> _Running:
         async with self._starting:
-            if self._running is None or self._running.process.returncode is not None:
+            if self._running is None or self._running.is_gone:
+                if self._running is not None:
+                    await self._running.end()
                 self._running = await self._start(packages)
             return self._running
 
@@ -120,7 +143,7 @@ class Node:
             node,
             str(SCRIPT),
             json.dumps(options),
-            env=without_secrets(),
+            env={**self._variables, **without_secrets()},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -147,12 +170,13 @@ class Node:
         return node
 
 
-async def _send(process: asyncio.subprocess.Process, request: Mapping[str, Any]) -> None:
-    assert process.stdin is not None
+async def _send(running: _Running, request: Mapping[str, Any]) -> None:
+    assert running.process.stdin is not None
     try:
-        process.stdin.write(to_json(request) + b"\n")
-        await process.stdin.drain()
+        running.process.stdin.write(to_json(request) + b"\n")
+        await running.process.stdin.drain()
     except (BrokenPipeError, ConnectionResetError):
+        running.lose()
         raise NodeEnded("Node.js has ended") from None
 
 
@@ -162,11 +186,7 @@ async def _read_answers(running: _Running) -> None:
         async for line in running.process.stdout:
             _take(running, line)
     finally:
-        for answer in running.waiting.values():
-            if not answer.done():
-                answer.set_exception(NodeEnded("Node.js has ended"))
-        # The pipe may close first; a process without it is of no use.
-        running.end()
+        running.lose()
 
 
 def _take(running: _Running, line: bytes) -> None:

@@ -10,7 +10,7 @@ async function describe({ RequestSchema, summary, description }, fromPackages) {
     // What a schema strips it also takes.
     removeAdditionalStrategy: "strict",
     // Unlike the 2020-12 that it does not know, in tuples alone.
-    target: "jsonSchema2019-09",
+    target: "jsonSchema7",
     postProcess: withoutDrawn,
   });
   delete schema.$schema;
@@ -29,6 +29,8 @@ const NAMED = new Set(["$defs", "definitions", "patternProperties", "properties"
 function renewed(schema) {
   if (Array.isArray(schema)) return schema.map(renewed);
   if (schema === null || typeof schema !== "object") return schema;
+  // True is what it is anyway.
+  if (schema.additionalProperties === true) delete schema.additionalProperties;
   const { items, additionalItems, ...rest } = mapped(schema, (value, keyword) => {
     if (VALUES.has(keyword)) return value;
     return NAMED.has(keyword) ? mapped(value, renewed) : renewed(value);

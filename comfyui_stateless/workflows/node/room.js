@@ -14,6 +14,7 @@ const { makeTypes } = require("./types");
 const { program, packages } = workerData;
 const fromPackages = createRequire(path.join(packages, "package.json"));
 const { z } = fromPackages("zod");
+const PLACE = /workflow:\/\/\/(\d+):(\d+):(\d+)/;
 const names = Object.keys(program.modules);
 const loaded = new Map();
 
@@ -133,8 +134,6 @@ function failure(error) {
   const trace = String((isError && error.stack) || reason);
   return { reason, ...placed(trace) };
 }
-
-const PLACE = /workflow:\/\/\/(\d+):(\d+):(\d+)/;
 
 /** Give a stack the names and lines of the files as they were written; say which comes first. */
 function placed(trace) {

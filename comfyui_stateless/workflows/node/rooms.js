@@ -8,6 +8,7 @@ const path = require("node:path");
 const { Worker } = require("node:worker_threads");
 
 const KEPT_ROOMS = 8;
+const MEMORY_MB = 1024;
 const KEPT_PROGRAMS = 500;
 const TRANSPILER_IDLE_MS = 5000;
 
@@ -27,6 +28,7 @@ class Room {
       workerData: data,
       stdout: true,
       stderr: true,
+      resourceLimits: { maxOldGenerationSizeMb: MEMORY_MB },
     });
     this.worker.on("message", ({ id, reply, crashed }) => {
       if (crashed) this.fail(crashed);
