@@ -6,21 +6,17 @@ import asyncio
 import itertools
 import logging
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from enum import Enum
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from .engine import PreparedPrompt, PromptResult
-from .errors import ExecutionInterrupted, ExecutionTimeout, QueueFull, StatelessError
-from .naming import header_id
-from .progress import Progress
+from .errors import ExecutionInterrupted, QueueFull, StatelessError
+from .job import Job, JobState
 from .requests import PromptRequest
-from .timeline import Timeline
-from .timing import Stopwatch
 from .turns import Begun, Turn, Turns
+
+__all__ = ["UNRECORDED", "Ended", "Job", "JobState", "Jobs", "Record", "Unrecorded"]
 
 log = logging.getLogger("comfyui_stateless.jobs")
 
@@ -31,149 +27,8 @@ MAX_RECENT = 2000
 
 T = TypeVar("T")
 
-
-class JobState(str, Enum):
-    """Where a job is in its life."""
-
-    PREPARING = "preparing"
-    QUEUED = "queued"
-    RUNNING = "running"
-    DELIVERING = "delivering"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    INTERRUPTED = "interrupted"
-
-    @property
-    def is_terminal(self) -> bool:
-        return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.INTERRUPTED)
-
-
-class Job:
-    """One request's life.
-
-    Attributes:
-        run_id: An id of its own, a UUID; the caller's ``id`` need not be unique.
-        watch: Measures its stages.
-        timeline: What happens to it, for whoever listens.
-        progress: How far its run is.
-        error: What it failed with, as replies have it, once it has.
-        result: What came out, without the outputs themselves, once it has succeeded.
-        uploaded: Gives the URLs of what it has uploaded so far; None where it does not upload.
-        is_accepted: Whether its caller is answered with 202, and hears of the end elsewhere.
-        needs_secrets: Whether it came with what is written down nowhere.
-        opened_at: When its life began, on the monotonic clock.
-    """
-
-    def __init__(self, request: PromptRequest, run_id: str | None = None) -> None:
-        self.run_id = run_id or str(uuid.uuid4())
-        self.id = request.id
-        self.priority = request.priority
-        self.timeout_s = request.timeout_s
-        self.state = JobState.PREPARING
-        self.watch = Stopwatch()
-        self.timeline = Timeline()
-        self.progress = Progress(len(request.prompt))
-        self.error: dict[str, Any] | None = None
-        self.result: PromptResult | None = None
-        self.uploaded: Callable[[], Sequence[str]] | None = None
-        self.is_accepted = request.is_async
-        self.needs_secrets = bool(request.secret_extra_data)
-        self.opened_at = time.monotonic()
-        self.ended_at: float | None = None
-        self._queued_at = 0.0
-        self._preview_watchers = 0
-        self._task: asyncio.Task[Any] | None = None
-        self._stopped: StatelessError | None = None
-
-    def __str__(self) -> str:
-        return f"{header_id(self.id)} (run {self.run_id})"
-
-    @contextmanager
-    def watched(self, *, previews: bool) -> Iterator[None]:
-        """Note that somebody watches inside the block, and whether they want previews."""
-        self._preview_watchers += previews
-        try:
-            yield
-        finally:
-            self._preview_watchers -= previews
-
-    @property
-    def wants_previews(self) -> bool:
-        """Whether anybody who watches wants previews."""
-        return self._preview_watchers > 0
-
-    def preparing(self, progress: Mapping[str, Any]) -> None:
-        """Note how far a fetch for the job is."""
-        which = (progress["location"], progress["url"])
-        self.timeline.tell("preparing", progress, instead_of=which)
-
-    def queued(self) -> None:
-        """Note that the job begins to wait for its turn."""
-        self.state = JobState.QUEUED
-        self._queued_at = time.perf_counter()
-
-    def started(self) -> None:
-        """Note that ComfyUI runs the job now; may be called on any thread."""
-        self.state = JobState.RUNNING
-        self.watch.add("queue_time", time.perf_counter() - self._queued_at)
-        self.timeline.tell("started", {})
-
-    def ended(self, outcome: PromptResult | StatelessError) -> None:
-        """Note how the job ended."""
-        if isinstance(outcome, StatelessError):
-            is_interruption = isinstance(outcome, ExecutionInterrupted)
-            self.state = JobState.INTERRUPTED if is_interruption else JobState.FAILED
-            self.error = outcome.body()
-            self.timeline.tell("failed", self.error)
-        else:
-            self.state = JobState.SUCCEEDED
-            self.result = _without_bodies(outcome)
-            self.timeline.tell("succeeded", {})
-        self.progress.leave()
-        self.ended_at = time.monotonic()
-        self.timeline.close()
-
-    def stop(self, error: StatelessError) -> None:
-        """End the job with ``error``, wherever it is; an ended job stays as it is."""
-        if self.state.is_terminal or self._stopped is not None:
-            return
-        self._stopped = error
-        if self._task is not None:
-            self._task.cancel()
-
-    async def run(self, work: Callable[[], Awaitable[PromptResult]]) -> PromptResult:
-        """Do ``work`` as this job, within its time, in the task that calls.
-
-        To stop the job is to cancel that task while it is in here.
-
-        Raises:
-            StatelessError: What ``work`` raised, or what the job was stopped with.
-        """
-        self._raise_if_stopped()
-        loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task()
-        timer = loop.call_later(self.timeout_s, self._time_out) if self.timeout_s else None
-        try:
-            return await work()
-        except asyncio.CancelledError:
-            _take_back_cancel(self._stopped)
-            self._raise_if_stopped()
-            raise
-        finally:
-            self._task = None
-            if timer is not None:
-                timer.cancel()
-
-    def _raise_if_stopped(self) -> None:
-        if self._stopped is not None:
-            if self.uploaded is not None:
-                self._stopped.details["uploaded"] = list(self.uploaded())
-            raise self._stopped from None
-
-    def _time_out(self) -> None:
-        self.stop(
-            ExecutionTimeout(f"The job was not done within its timeout_s of {self.timeout_s:g}.")
-        )
+Ended = Callable[[Job, PromptResult | StatelessError], object]
+"""Takes a job that has ended, and how; what is on disk of the result stays until it returns."""
 
 
 class Record(Protocol):
@@ -213,7 +68,7 @@ class Jobs:
         max_depth: MAX_QUEUE_DEPTH.
         reject_when_full: Whether a full queue refuses new jobs.
         result_ttl_s: RESULT_TTL_S: how long ended jobs are known.
-        on_ended: Told of each job that has ended.
+        on_ended: Told of each job that has ended, on the loop.
     """
 
     def __init__(
@@ -223,7 +78,7 @@ class Jobs:
         max_depth: int = 0,
         reject_when_full: bool = False,
         result_ttl_s: float = 0,
-        on_ended: Callable[[Job], object] = lambda job: None,
+        on_ended: Sequence[Ended] = (),
     ) -> None:
         self._comfyui_depth = comfyui_depth
         self._max_depth = max_depth
@@ -311,9 +166,19 @@ class Jobs:
         """Return how many jobs of ours are before this one, None if it does not wait."""
         return self._turns.position(job.run_id)
 
+    def positions(self) -> Mapping[str, int]:
+        """Return how many jobs of ours are before each one that waits, by their own ids, in order."""
+        return self._turns.positions()
+
     def interrupt(self, caller_id: str) -> bool:
         """Stop every live job of this id; say whether there was any."""
-        jobs = [job for job in self._live.values() if job.id == caller_id]
+        return self._stop([job for job in self._live.values() if job.id == caller_id])
+
+    def interrupt_run(self, run_id: str) -> bool:
+        """Stop the live job with this id of its own; say whether there is one."""
+        return self._stop([job for job in self._live.values() if job.run_id == run_id])
+
+    def _stop(self, jobs: Sequence[Job]) -> bool:
         live = [job for job in jobs if not job.state.is_terminal]
         for job in live:
             job.stop(ExecutionInterrupted("The job was interrupted."))
@@ -338,7 +203,8 @@ class Jobs:
 
     def _end(self, job: Job, outcome: PromptResult | StatelessError) -> None:
         job.ended(outcome)
-        self._on_ended(job)
+        for told in self._on_ended:
+            told(job, outcome)
         if isinstance(outcome, ExecutionInterrupted):
             log.info("Job %s was interrupted", job)
         elif isinstance(outcome, StatelessError):
@@ -365,15 +231,3 @@ async def _caught(job: Job, work: Awaitable[T]) -> T | StatelessError:
     except Exception:
         log.exception("Job %s failed", job)
         return StatelessError("The server failed; its log says why.")
-
-
-def _without_bodies(result: PromptResult) -> PromptResult:
-    outputs = tuple(replace(output, body=b"") for output in result.outputs)
-    return replace(result, prompt={}, outputs=outputs)
-
-
-def _take_back_cancel(stopped: StatelessError | None) -> None:
-    """Let a task that we cancelled count as not cancelled, where Python (3.11 on) keeps count."""
-    uncancel = getattr(asyncio.current_task(), "uncancel", None)
-    if stopped is not None and uncancel is not None:
-        uncancel()

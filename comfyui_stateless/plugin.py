@@ -117,7 +117,7 @@ def _services(
             max_depth=settings.max_queue_depth,
             reject_when_full=settings.reject_when_full,
             result_ttl_s=settings.result_ttl_s,
-            on_ended=tallies.job_ended,
+            on_ended=(tallies.job_ended,),
         ),
         node_ran=tallies.node_ran,
         system=events.of_run if events else None,
@@ -142,13 +142,7 @@ def _background(settings: Settings, services: Services) -> Background:
 def _signer(settings: Settings) -> Signer:
     if settings.webhook_secret is None:
         return Signer()
-    try:
-        return Signer(check_secret(settings.webhook_secret.get_secret_value()))
-    except ValueError as error:
-        raise ConfigError(
-            f"Wrong environment variables: WEBHOOK_SECRET {error}.",
-            details={"variables": {"WEBHOOK_SECRET": str(error)}},
-        ) from None
+    return Signer(check_secret(settings.webhook_secret.get_secret_value()))
 
 
 def _system_webhook(settings: Settings) -> SystemWebhook | None:

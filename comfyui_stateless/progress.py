@@ -3,6 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True)
+class RunningNode:
+    """A node that runs.
+
+    Attributes:
+        value: How many of its own steps are done, None where it has not said.
+        maximum: How many there are.
+    """
+
+    node_id: str
+    class_type: str | None = None
+    value: float | None = None
+    maximum: float | None = None
 
 
 class Progress:
@@ -15,7 +31,7 @@ class Progress:
     def __init__(self, nodes: int) -> None:
         self._nodes = max(nodes, 1)
         self._done: set[str] = set()
-        self._current: str | None = None
+        self._current: RunningNode | None = None
         self._part = 0.0
 
     @property
@@ -26,17 +42,23 @@ class Progress:
     @property
     def node_id(self) -> str | None:
         """The node that runs now, None before and after."""
+        return None if self._current is None else self._current.node_id
+
+    @property
+    def node(self) -> RunningNode | None:
+        """The same, with all that is known of it."""
         return self._current
 
-    def enter(self, node_id: str) -> None:
+    def enter(self, node_id: str, class_type: str | None = None) -> None:
         """Note that a node begins, and so that the one before it is done."""
         self.leave()
         self._done.discard(node_id)
-        self._current = node_id
+        self._current = RunningNode(node_id, class_type)
 
     def advance(self, node_id: str, value: float, maximum: float) -> None:
         """Note how far a node is."""
-        if node_id == self._current and maximum > 0:
+        if self._current is not None and node_id == self._current.node_id and maximum > 0:
+            self._current = replace(self._current, value=value, maximum=maximum)
             self._part = min(1.0, max(0.0, value / maximum))
 
     def skip(self, node_ids: Iterable[str]) -> None:
@@ -46,5 +68,5 @@ class Progress:
     def leave(self) -> None:
         """Note that the node that ran is done."""
         if self._current is not None:
-            self._done.add(self._current)
+            self._done.add(self._current.node_id)
         self._current, self._part = None, 0.0

@@ -81,7 +81,7 @@ class Report:
         self._tell_ran()
         if data["node"] is not None:
             self._running = (data["node"], time.perf_counter())
-            self._job.progress.enter(data["node"])
+            self._job.progress.enter(data["node"], self._class_of(data["node"]))
             self._tell_node(data["node"], cached=False)
 
     def _tell_ran(self) -> None:

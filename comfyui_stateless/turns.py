@@ -85,9 +85,13 @@ class Turns:
 
     def position(self, run_id: str) -> int | None:
         """Return how many of our runs are before this one, None if it does not wait."""
+        return self.positions().get(run_id)
+
+    def positions(self) -> dict[str, int]:
+        """Return how many of our runs are before each one, in their order."""
         waiting = sorted(entry[:3] for entry in self._waiting if not entry[3].done())
-        turns = [*self._handed, *(turn for _, _, turn in waiting)]
-        return next((n for n, turn in enumerate(turns) if turn.run_id == run_id), None)
+        turns = (*self._handed, *(turn for _, _, turn in waiting))
+        return {turn.run_id: position for position, turn in enumerate(turns)}
 
     async def _begin(self, turn: Turn, begun: Begun) -> None:
         try:

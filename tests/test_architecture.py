@@ -20,6 +20,7 @@ LAYERS = [
         "timeline",
         "progress",
         "turns",
+        "job",
         "jobs",
         "report",
         "downloads",

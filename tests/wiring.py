@@ -83,7 +83,7 @@ def services_for(
             max_depth=settings.max_queue_depth,
             reject_when_full=settings.reject_when_full,
             result_ttl_s=settings.result_ttl_s,
-            on_ended=tallies.job_ended if tallies else lambda job: None,
+            on_ended=(tallies.job_ended,) if tallies else (),
         ),
         node_ran=tallies.node_ran if tallies else None,
         system=events.of_run if events else None,

@@ -11,9 +11,6 @@ from ..examine import Findings
 from ..jobs import Job, JobState
 from ..outputs import described
 
-RAN = (JobState.DELIVERING, JobState.SUCCEEDED)
-"""States in which all nodes that had to run have run; a graph may have others."""
-
 
 def described_findings(findings: Findings) -> dict[str, Any]:
     """Return what `POST /validate` says."""
@@ -59,7 +56,7 @@ def described_job(job: Job, position: int | None = None) -> dict[str, Any]:
     said: dict[str, Any] = {
         "id": job.id,
         "state": job.state.value,
-        "progress": 1.0 if job.state in RAN else round(job.progress.overall, 4),
+        "progress": job.overall,
     }
     if job.state is JobState.QUEUED:
         said["position"] = position

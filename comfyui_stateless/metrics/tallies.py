@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from itertools import product
 
-from ..jobs import Job, JobState
+from ..engine import PromptResult
+from ..errors import ExecutionInterrupted, ExecutionTimeout, StatelessError
+from ..jobs import Job
 from .numbers import Distribution, Tally
 
 BOUNDS_S = (
@@ -41,12 +43,12 @@ class Tallies:
         self.requests = Tally()
         self.lag = Distribution(LAG_BOUNDS_S, [()])
 
-    def job_ended(self, job: Job) -> None:
+    def job_ended(self, job: Job, outcome: PromptResult | StatelessError) -> None:
         """Count a job, how it ended, and how long it was in each stage that it came to."""
-        outcome = _outcome(job)
-        self.jobs.add(MODES[job.is_accepted], outcome)
-        if outcome == "failed" and job.error is not None:
-            self.failures.add(job.error["code"])
+        named = _named(outcome)
+        self.jobs.add(MODES[job.is_accepted], named)
+        if isinstance(outcome, StatelessError) and named == "failed":
+            self.failures.add(outcome.code)
         for stage, name in STAGES.items():
             if (seconds := job.watch.seconds(name)) is not None:
                 self.stages.add(seconds, stage)
@@ -71,7 +73,9 @@ class Tallies:
         self.requests.add(method, route, str(status))
 
 
-def _outcome(job: Job) -> str:
-    if job.state is JobState.FAILED and job.error is not None and job.error["code"] == "timeout":
-        return "timeout"
-    return job.state.value
+def _named(outcome: PromptResult | StatelessError) -> str:
+    if not isinstance(outcome, StatelessError):
+        return "succeeded"
+    if isinstance(outcome, ExecutionInterrupted):
+        return "interrupted"
+    return "timeout" if isinstance(outcome, ExecutionTimeout) else "failed"

@@ -13,10 +13,10 @@ from comfyui_stateless.metrics import Tallies
 from tests.accepting import request, result
 
 
-def ended(outcome: StatelessError | None = None, **fields: object) -> Job:
+def end(tallies: Tallies, error: StatelessError | None = None, **fields: object) -> None:
     job = Job(request(**fields))
-    job.ended(outcome or result())
-    return job
+    job.ended(error or result())
+    tallies.job_ended(job, error or result())
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_a_job_counts_by_how_it_came_and_how_it_ended(
     error: StatelessError | None, outcome: str, fields: dict[str, object], mode: str
 ) -> None:
     tallies = Tallies()
-    tallies.job_ended(ended(error, **fields))
+    end(tallies, error, **fields)
     counted = {labels: count for labels, count in tallies.jobs.read().items() if count}
     assert counted == {(mode, outcome): 1}
 
@@ -48,7 +48,7 @@ def test_only_failures_count_by_their_code() -> None:
         ExecutionInterrupted("No."),
         ExecutionTimeout("No."),
     ):
-        tallies.job_ended(ended(error))
+        end(tallies, error)
     assert tallies.failures.read() == {("execution_error",): 1}
 
 
@@ -59,7 +59,7 @@ def test_a_job_counts_for_the_stages_that_it_came_to_and_no_others() -> None:
     job.watch.add("queue_time", 2)
     job.watch.add("comfy_round_trip_time", 5)
     job.ended(ExecutionError("No."))
-    tallies.job_ended(job)
+    tallies.job_ended(job, ExecutionError("No."))
     spreads = {labels[0]: spread for labels, spread in tallies.stages.read().items()}
     sums = {stage: spread.sum for stage, spread in spreads.items() if spread.counts[-1]}
     assert sums.pop("total") > 0
