@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -85,3 +87,19 @@ def origins(text: str) -> frozenset[str]:
 def split_list(text: str) -> tuple[str, ...]:
     """Return the parts of a list whose separator is the comma."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def check_secret(text: str) -> bytes:
+    """Return the key in a secret for signatures: base64, with or without ``whsec_``, padded or not.
+
+    Raises:
+        ValueError: It is no base64. The message does not repeat it.
+    """
+    encoded = text.strip().removeprefix("whsec_").rstrip("=")
+    try:
+        key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if not key:
+        raise ValueError("is no base64, with or without whsec_ in front")
+    return key

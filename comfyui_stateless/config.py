@@ -20,6 +20,7 @@ from .access import (
     HttpAccess,
     HuggingFaceAccess,
     Proxies,
+    check_secret,
     origin_of,
     origins,
     split_list,
@@ -244,6 +245,13 @@ class Settings(BaseSettings):
     def _has_a_key(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not split_list(value.get_secret_value()):
             raise ValueError("holds no key")
+        return value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _is_a_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            check_secret(value.get_secret_value())
         return value
 
     @field_validator("http_trusted_origins", "http_auth_allowed_origins")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
-from pydantic import Field, FilePath, SecretStr, field_validator
+from pydantic import Field, FilePath, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ..config import Settings, load, wrong_variables
 from ..errors import ConfigError
+
+S = TypeVar("S", bound=BaseSettings)
 
 
 class LauncherSettings(BaseSettings):
@@ -30,7 +32,9 @@ class LauncherSettings(BaseSettings):
         "DIRECT_ADDRESS and COMFYUI_PORT_HOST are in its environment. "
         "When left out, main.py of COMFY_HOME with the launcher's own Python.",
     )
-    comfy_home: Path = Field(default=Path("/opt/ComfyUI"), description="ComfyUI's folder.")
+    comfy_home: Path = Field(
+        default=Path("/opt/ComfyUI"), validate_default=True, description="ComfyUI's folder."
+    )
     comfyui_hang_s: float = Field(
         default=60,
         ge=0,
@@ -88,6 +92,14 @@ class LauncherSettings(BaseSettings):
     def _whole(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().absolute()
 
+    @field_validator("comfy_home")
+    @classmethod
+    def _is_comfyui(cls, value: Path, info: ValidationInfo) -> Path:
+        has_own_command = info.data.get("cmd") is not None or "cmd" not in info.data
+        if not has_own_command and not (value / "main.py").is_file():
+            raise ValueError(f"there is no ComfyUI at {value}: it holds no main.py")
+        return value
+
     @field_validator("cmd")
     @classmethod
     def _is_a_command(cls, value: str | None) -> str | None:
@@ -135,35 +147,16 @@ def read_configuration() -> Configuration:
         ConfigError: Names every wrong variable, the launcher's and the extension's alike.
     """
     wrong: dict[str, str] = {}
-    launcher = extension = None
-    try:
-        launcher = load(LauncherSettings)
-        wrong.update(_missing_home(launcher))
-    except ConfigError as error:
-        wrong.update(error.details["variables"])
-    try:
-        extension = Settings.load()
-        wrong.update(_unusable_secret(extension))
-    except ConfigError as error:
-        wrong.update(error.details["variables"])
-    if wrong or launcher is None or extension is None:
+    launcher = _loaded(LauncherSettings, wrong)
+    extension = _loaded(Settings, wrong)
+    if launcher is None or extension is None:
         raise wrong_variables(wrong)
     return Configuration(launcher, extension)
 
 
-def _missing_home(settings: LauncherSettings) -> dict[str, str]:
-    if settings.cmd is not None or (settings.comfy_home / "main.py").is_file():
-        return {}
-    return {"COMFY_HOME": f"there is no ComfyUI at {settings.comfy_home}: it holds no main.py"}
-
-
-def _unusable_secret(settings: Settings) -> dict[str, str]:
-    if settings.webhook_secret is None:
-        return {}
-    from ..webhooks import check_secret
-
+def _loaded(kind: type[S], wrong: dict[str, str]) -> S | None:
     try:
-        check_secret(settings.webhook_secret.get_secret_value())
-    except ValueError as error:
-        return {"WEBHOOK_SECRET": str(error)}
-    return {}
+        return load(kind)
+    except ConfigError as error:
+        wrong.update(error.details["variables"])
+    return None

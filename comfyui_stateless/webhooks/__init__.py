@@ -1,7 +1,8 @@
 """Telling receivers what happened: signed, policed, tried again, and never lost on the way."""
 
+from ..access import check_secret
 from .posting import Timeouts
-from .signing import Signer, check_secret, new_message_id
+from .signing import Signer, new_message_id
 from .system import SystemWebhook
 from .webhooks import Options, Webhooks
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import uuid
@@ -12,29 +11,12 @@ from dataclasses import dataclass, field
 
 from ..journal import Content
 
-_PREFIX = "whsec_"
 _CHUNK_BYTES = 1024 * 1024
 
 
 def new_message_id() -> str:
     """Return an id for a message, the same for each of its attempts."""
     return f"msg_{uuid.uuid4().hex}"
-
-
-def check_secret(text: str) -> bytes:
-    """Return the key in a secret: base64, with or without ``whsec_``, padded or not.
-
-    Raises:
-        ValueError: It is no base64. The message does not repeat it.
-    """
-    encoded = text.strip().removeprefix(_PREFIX).rstrip("=")
-    try:
-        key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    if not key:
-        raise ValueError("is no base64, with or without whsec_ in front")
-    return key
 
 
 @dataclass(frozen=True, slots=True)
