@@ -7,6 +7,9 @@ from pathlib import Path
 NODE_CLASS_MAPPINGS: dict[str, type] = {}
 """Empty: this pack brings an API, no nodes for the editor."""
 
+WEB_DIRECTORY = "./js"
+"""The tab in the editor. It is there also when the API is off, and says why."""
+
 if __package__ and "folder_paths" in sys.modules:  # in ComfyUI, not in a tool that reads packages
     try:
         from .comfyui_stateless.plugin import load
@@ -23,4 +26,4 @@ if __package__ and "folder_paths" in sys.modules:  # in ComfyUI, not in a tool t
             else "",
         )
 
-__all__ = ["NODE_CLASS_MAPPINGS"]
+__all__ = ["NODE_CLASS_MAPPINGS", "WEB_DIRECTORY"]

@@ -1,0 +1,96 @@
+// The section Jobs: what the API does now and did last. Only what changes is touched.
+
+import { fill, h, say } from "./dom.js";
+import { JobRow } from "./job_row.js";
+
+export class JobsSection {
+  #ctx;
+  #rows = new Map();
+  #clock = null;
+
+  constructor(ctx) {
+    this.#ctx = ctx;
+    this.list = h("ul.st-jobs", { "aria-label": "Jobs, newest first" });
+    this.empty = h("div.st-blank", {}, h("i.pi.pi-inbox", { "aria-hidden": "true" }),
+      h("p", {}, "No jobs yet"), h("p.st-hint", {}, "Calls of the API appear here as they come."));
+    this.summary = h("p.st-summary", { role: "status" });
+    this.notice = h("p.st-hint", { hidden: true });
+    this.element = h("div.st-panel", {}, h("div.st-scroll", {}, this.summary, this.notice, this.empty, this.list));
+    ctx.feed.addEventListener("jobs", ({ detail }) => this.#take(detail));
+    ctx.feed.addEventListener("state", () => this.#showState());
+    this.#summarize();
+  }
+
+  shown() {
+    this.#clock ??= setInterval(() => this.#tick(), 1000);
+    this.#tick();
+  }
+
+  hidden() {
+    clearInterval(this.#clock);
+    this.#clock = null;
+  }
+
+  #take({ all, runs }) {
+    const { jobs } = this.#ctx.feed;
+    if (all) {
+      for (const run of this.#rows.keys()) if (!jobs.has(run)) this.#drop(run);
+      for (const job of [...jobs.values()].sort(byAge)) this.#show(job);
+    } else {
+      for (const run of runs) {
+        if (jobs.has(run)) this.#show(jobs.get(run));
+        else this.#drop(run);
+      }
+    }
+    this.#summarize();
+  }
+
+  #show(job) {
+    const known = this.#rows.get(job.run);
+    if (known) {
+      known.update(job);
+      return;
+    }
+    const row = new JobRow(this.#ctx, job);
+    this.#rows.set(job.run, row);
+    this.#place(row);
+  }
+
+  /** Put a new row in its place: newest first, and most are newest. */
+  #place(row) {
+    let below = this.list.firstElementChild;
+    while (below && this.#rows.get(below.dataset.run)?.created > row.created) below = below.nextElementSibling;
+    this.list.insertBefore(row.element, below);
+  }
+
+  #drop(run) {
+    this.#rows.get(run)?.remove();
+    this.#rows.delete(run);
+  }
+
+  #summarize() {
+    const states = [...this.#ctx.feed.jobs.values()].map(({ state }) => state);
+    const running = states.filter((state) => state === "running" || state === "delivering").length;
+    const waiting = states.filter((state) => state === "queued" || state === "preparing").length;
+    this.empty.hidden = states.length > 0;
+    const shown = states.length ? `${running} running · ${waiting} waiting · ${states.length - running - waiting} ended` : "";
+    say(this.summary, shown);
+    this.#ctx.active = running + waiting;
+  }
+
+  #showState() {
+    const { feed } = this.#ctx;
+    const isLost = feed.state === "lost" && feed.jobs.size > 0;
+    this.notice.hidden = !isLost;
+    if (isLost) fill(this.notice, "Not connected: this is how it was last.");
+  }
+
+  #tick() {
+    const now = Date.now();
+    for (const row of this.#rows.values()) row.tick(now);
+  }
+}
+
+function byAge(one, other) {
+  return new Date(one.created ?? 0) - new Date(other.created ?? 0);
+}

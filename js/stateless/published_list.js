@@ -1,0 +1,95 @@
+// The endpoints that the server has.
+
+import { button, fill, h, iconButton, say } from "./dom.js";
+import { encodedPath } from "./client.js";
+import { copyFrom } from "./copying.js";
+import { section } from "./fields.js";
+import { exampleInput } from "./endpoint.js";
+import { snippet } from "./snippets.js";
+
+export class PublishedList {
+  #ctx;
+  #entries = new Map();
+
+  /** @param {(entry: object) => void} onOpen */
+  constructor(ctx, onOpen) {
+    this.#ctx = ctx;
+    this.onOpen = onOpen;
+    this.list = h("ul.st-list", { "aria-label": "Published endpoints" });
+    this.note = h("p.st-hint");
+    this.count = h("span.st-count");
+    this.element = section("Published", [this.note, this.list]);
+    this.element.querySelector("summary").append(this.count);
+  }
+
+  /** What the server says of the endpoint at a path, null where there is none. */
+  find(path) {
+    return this.#entries.get(path) ?? null;
+  }
+
+  async load() {
+    try {
+      const { workflows = [], errors = [] } = await this.#ctx.client.get("/workflow");
+      this.#entries = new Map(workflows.map((entry) => [entry.path, entry]));
+      say(this.note, workflows.length ? "" : "Nothing is published yet.");
+      fill(this.list, workflows.map((entry) => this.#row(entry)), errors.map(wrong));
+    } catch (error) {
+      this.#entries = new Map();
+      fill(this.list);
+      say(this.note, error.message);
+    }
+    say(this.count, this.#entries.size);
+  }
+
+  #row(entry) {
+    const copier = iconButton(`Copy a call of ${entry.path}`, "copy", () => copyFrom(copier, this.#call(entry)));
+    const buttons = h("div.st-item-buttons", {}, copier, this.#remover(entry));
+    const open = button(entry.path, () => this.onOpen(entry), { kind: "link", title: `Open ${entry.path} in the editor` });
+    return h("li.st-item", {}, h("div.st-item-main", {}, open, entry.summary && h("p.st-hint", {}, entry.summary)), buttons);
+  }
+
+  #call(entry) {
+    const url = `${this.#ctx.address}/workflow/${encodedPath(entry.path)}`;
+    const key = this.#ctx.key.get() || this.#ctx.needsKey ? {} : null;
+    return snippet("curl", { url, body: { input: entry.example ?? exampleInput(entry.schema) }, key });
+  }
+
+  /** A button that asks first; Escape, or going elsewhere, takes the question back. */
+  #remover(entry) {
+    const ask = iconButton(`Delete ${entry.path}`, "trash", () => {
+      ask.replaceWith(sure);
+      sure.focus();
+    });
+    const back = () => {
+      if (sure.isConnected) sure.replaceWith(ask);
+    };
+    const sure = button("Delete?", null, { kind: "danger", "aria-label": `Really delete ${entry.path}`, on: {
+      blur: back,
+      click: () => this.#remove(entry),
+      keydown: (event) => {
+        if (event.key !== "Escape") return;
+        event.stopPropagation();
+        back();
+        ask.focus();
+      },
+    } });
+    ask.hidden = this.#ctx.mayPublish === false;
+    return ask;
+  }
+
+  async #remove(entry) {
+    try {
+      await this.#ctx.client.json("DELETE", `/workflow/${encodedPath(entry.path)}`);
+      await this.load();
+      this.#ctx.dispatchEvent(new Event("address"));
+    } catch (error) {
+      this.#ctx.host.toast("error", `${entry.path} is not deleted`, error.message);
+    }
+  }
+}
+
+function wrong(error) {
+  const place = [error.path ?? error.file, error.line].filter(Boolean).join(":");
+  const text = typeof error === "string" ? error : (error.error ?? error.reason ?? error.message ?? "");
+  return h("li.st-item.st-item-wrong", {}, h("i.pi.pi-exclamation-triangle", { "aria-hidden": "true" }), h("span", {}, `${place} ${text}`.trim()));
+}

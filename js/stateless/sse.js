@@ -1,0 +1,56 @@
+// Server-sent events out of a fetch: unlike EventSource, it can send a key.
+
+/** Takes text as it comes; gives the events that are whole. */
+export class EventParser {
+  #rest = "";
+  #name = "";
+  #data = [];
+
+  /** @returns {Array<{name: string, data: string}>} the events that `text` has completed */
+  push(text) {
+    const found = [];
+    // A carriage return at the end may be half of a line end.
+    const lines = (this.#rest + text).split(/\r\n|\n|\r(?!$)/);
+    this.#rest = lines.pop();
+    for (const line of lines) {
+      const event = this.#line(line);
+      if (event) found.push(event);
+    }
+    return found;
+  }
+
+  #line(line) {
+    if (line === "") return this.#end();
+    const [, name, value] = /^([^:]*):? ?(.*)$/s.exec(line);
+    if (name === "event") this.#name = value;
+    if (name === "data") this.#data.push(value);
+    return null;
+  }
+
+  #end() {
+    const event = { name: this.#name || "message", data: this.#data.join("\n") };
+    const isEvent = this.#data.length > 0;
+    this.#name = "";
+    this.#data = [];
+    return isEvent ? event : null;
+  }
+}
+
+/** Give the events of a response until it ends. @param {() => void} [onBytes] called as any come */
+export async function* eventsOf(response, onBytes = () => {}) {
+  const parser = new EventParser();
+  const reader = response.body.getReader();
+  const decoder = new TextDecoder();
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      onBytes();
+      for (const { name, data } of parser.push(decoder.decode(value, { stream: true }))) {
+        yield { name, data: JSON.parse(data) };
+      }
+    }
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}
