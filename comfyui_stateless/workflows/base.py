@@ -69,13 +69,21 @@ class WorkflowFileError(Exception):
         file: The file that is wrong.
         reason: One sentence that its author can act on.
         line: The line of ``file`` that it is about, counted from 1, None where there is none.
+        neighbours: Other files whose change may mend it.
     """
 
-    def __init__(self, file: Path, reason: str, line: int | None = None) -> None:
+    def __init__(
+        self,
+        file: Path,
+        reason: str,
+        line: int | None = None,
+        neighbours: Sequence[Path] = (),
+    ) -> None:
         super().__init__(file, reason, line)
         self.file = file
         self.reason = reason
         self.line = line
+        self.neighbours = tuple(neighbours)
 
     def __str__(self) -> str:
         place = str(self.file) if self.line is None else f"{self.file}:{self.line}"
@@ -112,6 +120,15 @@ class Renewable(Protocol):
         Raises:
             WorkflowFileError: The file does not fit them.
         """
+
+
+@runtime_checkable
+class HasDefinition(Protocol):
+    """An endpoint without code, whose author may want to go on with it."""
+
+    @property
+    def definition(self) -> JsonObject:
+        """``graph``, and ``inputs`` as a YAML file has them."""
 
 
 @runtime_checkable

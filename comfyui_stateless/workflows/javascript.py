@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,17 @@ from uuid import uuid4
 from ..errors import RequestError, StatelessError, WorkflowFailed
 from . import node_packages
 from .base import Built, Description, JsonObject, Surroundings, WorkflowFileError
+from .examples import example_of
 from .node_packages import PackagesMissing
 from .node_process import Node, NodeEnded, NodeMissing
 
 log = logging.getLogger("comfyui_stateless.workflows")
 
-SUFFIXES = (".ts", ".js")
-"""In this order: the original writes a ``.js`` beside each ``.ts``, and the source is what counts."""
-
 LIMIT_S = 60.0
+"""Seconds that a file may take to be loaded, or for one graph; some download a model first."""
+
 AT_ONCE = 4
+IMAGE = "https://raw.githubusercontent.com/comfyanonymous/ComfyUI/master/input/example.png"
 RETRY_S = 60.0
 """Seconds before npm is tried again after it failed."""
 
@@ -76,13 +78,14 @@ class JavaScript:
             async with self._loading:
                 reply = await self.ask({"do": "load", "key": key, **program})
         except (NodeMissing, PackagesMissing) as error:
-            raise WorkflowFileError(path, _sentence(error)) from None
+            raise WorkflowFileError(path, str(error)) from None
         except NodeEnded:
-            raise WorkflowFileError(path, "Node.js ended while it loaded this file.") from None
+            raise WorkflowFileError(path, "Node.js ended while it loaded this file") from None
         if "failed" in reply:
             raise _file_error(path, reply["failed"])
         program["modules"] = reply["modules"]
-        return JavaScriptEndpoint(self, path, _description(reply["described"]), key, program)
+        description = await self._description(key, reply["described"])
+        return JavaScriptEndpoint(self, path, description, key, program)
 
     async def ask(self, request: JsonObject) -> dict[str, Any]:
         """Send a request to Node.js, which is started if it does not run.
@@ -92,6 +95,16 @@ class JavaScript:
         """
         await self._ensure_packages()
         return await self._node.ask(self._home, request)
+
+    async def _description(self, key: str, described: Mapping[str, Any]) -> Description:
+        """Return what a file says of itself, with an example if zod takes it."""
+        schema = described["schema"]
+        example = example_of(_with_media(schema))
+        if example is not None:
+            with suppress(NodeMissing, NodeEnded, PackagesMissing):
+                checked = await self.ask({"do": "check", "key": key, "input": example})
+                example = None if set(checked) - {"id"} else example
+        return Description(schema, described.get("summary"), described.get("description"), example)
 
     async def close(self) -> None:
         """End Node.js."""
@@ -163,8 +176,7 @@ class JavaScriptEndpoint:
             if "unknown" in reply:
                 reply = await self.javascript.ask({**request, "program": self.program})
         except (NodeMissing, NodeEnded, PackagesMissing) as error:
-            message = f"The workflow {self.source.name} cannot run: {_sentence(error)}"
-            raise WorkflowFailed(message) from None
+            raise WorkflowFailed(_ended(f"{self.source.name}: {error}")) from None
         if "issues" in reply:
             raise _refusal(reply["issues"])
         if "failed" in reply:
@@ -172,10 +184,14 @@ class JavaScriptEndpoint:
         return Built(graph=reply["graph"], input=reply["input"])
 
     def _failure(self, failed: Mapping[str, Any]) -> StatelessError:
-        place = f"{failed.get('file', self.source)}:{failed.get('line', '?')}"
-        log.error("%s: %s\n%s", place, failed["reason"], failed.get("trace") or "")
-        reason = _sentence(failed["reason"])
-        return WorkflowFailed(f"The workflow {self.source.name} failed: {reason}")
+        file, line = Path(failed.get("file", self.source)), failed.get("line")
+        where = file.name if line is None else f"{file.name}, line {line}"
+        log.warning("%s failed: %s", where, failed.get("trace") or failed["reason"])
+        return WorkflowFailed(_ended(f"{where}: {failed['reason']}"))
+
+
+def _ended(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _told(surroundings: Surroundings) -> dict[str, Any]:
@@ -191,28 +207,31 @@ def _file_error(path: Path, failed: Mapping[str, Any]) -> WorkflowFileError:
     log.debug("%s", failed.get("trace") or failed["reason"])
     file, line = failed.get("file", str(path)), failed.get("line")
     if file != str(path):
-        return WorkflowFileError(path, f"In {file}, line {line}: {_sentence(failed['reason'])}")
-    return WorkflowFileError(path, _sentence(failed["reason"]), line)
+        return WorkflowFileError(path, f"{file}, line {line}: {failed['reason']}")
+    return WorkflowFileError(path, failed["reason"], line)
 
 
-def _sentence(reason: object) -> str:
-    text = str(reason)
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+def _with_media(schema: JsonObject) -> JsonObject:
+    """Return a schema whose inputs that are images by their names have one for an example."""
+    members = {
+        name: {"examples": [IMAGE], **member} if _is_image(name, member) else member
+        for name, member in schema.get("properties", {}).items()
+    }
+    return {**schema, "properties": members} if members else schema
 
 
-def _description(described: Mapping[str, Any]) -> Description:
-    return Description(
-        schema=described["schema"],
-        summary=described.get("summary"),
-        description=described.get("description"),
-    )
+def _is_image(name: str, member: Mapping[str, Any]) -> bool:
+    is_plain = member.get("type") == "string" and not member.keys() & {"default", "enum", "const"}
+    return is_plain and any(word in name.lower() for word in ("image", "mask"))
 
 
 def _refusal(issues: Sequence[Mapping[str, Any]]) -> RequestError:
     places = [".".join(["input", *map(str, issue["path"])]) for issue in issues]
-    first = f"{places[0]}: {issues[0]['message']}"
+    # A schema of zod's may be wrong as a whole.
+    name = places[0].partition(".")[2] or "input"
+    first = f"{name}: {issues[0]['message']}"
     found = [
         {"location": place, "message": issue["message"]}
         for place, issue in zip(places, issues, strict=True)
     ]
-    return RequestError(first, location=places[0], details={"errors": found})
+    return RequestError(_ended(first), location=places[0], details={"errors": found})

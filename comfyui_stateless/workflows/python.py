@@ -6,7 +6,7 @@ import inspect
 import json
 import logging
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -191,19 +191,23 @@ async def load(
     except TookTooLong:
         raise WorkflowFileError(path, f"loading it takes longer than {LOAD_LIMIT_S:g} s") from None
     except Exception as error:
-        raise _as_file_error(error, path) from error
+        raise _as_file_error(error, path, package.files()) from error
 
 
-def _as_file_error(error: Exception, path: Path) -> WorkflowFileError:
+def _as_file_error(error: Exception, path: Path, loaded: Sequence[Path]) -> WorkflowFileError:
+    frames = traceback.extract_tb(error.__traceback__)
+    beside = [Path(frame.filename) for frame in frames if Path(frame.filename) != path]
+    neighbours = {file for file in (*loaded, *beside) if file.is_relative_to(path.parent)} - {path}
     if isinstance(error, SyntaxError):
         is_own = error.filename == str(path)
         where = "" if is_own else f"{error.filename}, line {error.lineno}: "
-        return WorkflowFileError(
-            path, f"{where}{error.msg}", error.lineno if is_own else _line(error, path)
-        )
+        neighbours |= set() if is_own or error.filename is None else {Path(error.filename)}
+        line = error.lineno if is_own else _line(error, path)
+        return WorkflowFileError(path, f"{where}{error.msg}", line, sorted(neighbours))
     if isinstance(error, OSError) and error.filename == str(path):
         return WorkflowFileError(path, f"it cannot be read: {error.strerror}")
-    return WorkflowFileError(path, f"{type(error).__name__}: {error}", _line(error, path))
+    reason = f"{type(error).__name__}: {error}"
+    return WorkflowFileError(path, reason, _line(error, path), sorted(neighbours))
 
 
 def _line(error: BaseException, path: Path) -> int | None:
