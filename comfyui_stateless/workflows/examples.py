@@ -28,9 +28,12 @@ def example_of(schema: Any) -> dict[str, Any] | None:
 def _example(schema: Any, root: Any, depth: int) -> Any:
     if not isinstance(schema, dict) or depth > MAX_DEPTH:
         raise NoExample
-    for name in ("examples", "enum"):
-        if schema.get(name):
-            return schema[name][0]
+    if schema.get("examples"):
+        return schema["examples"][0]
+    if "default" in schema and schema["default"] in schema.get("enum", [schema["default"]]):
+        return schema["default"]
+    if schema.get("enum"):
+        return schema["enum"][0]
     for name in ("example", "default", "const"):
         if name in schema:
             return schema[name]

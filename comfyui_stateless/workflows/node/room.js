@@ -99,9 +99,10 @@ try {
   broken = failure(error);
 }
 
-async function build(input) {
+async function use(input, { isBuilt }) {
   const checked = await workflow.RequestSchema.safeParseAsync(input);
   if (!checked.success) return { issues: JSON.stringify(checked.error.issues.map(issue)) };
+  if (!isBuilt) return {};
   // Before the file's own code, which may change it.
   const echoed = JSON.stringify(checked.data);
   const graph = await workflow.generateWorkflow(checked.data);
@@ -159,8 +160,10 @@ function originally(file, line, column) {
 async function reply(question) {
   if (broken) return { failed: JSON.stringify(broken) };
   try {
-    if (question.do === "build") return await build(question.input);
-    return { described: JSON.stringify(await describe(workflow, fromPackages)) };
+    if (question.do === "describe") {
+      return { described: JSON.stringify(await describe(workflow, fromPackages)) };
+    }
+    return await use(question.input, { isBuilt: question.do === "build" });
   } catch (error) {
     return { failed: JSON.stringify(failure(error)) };
   }

@@ -106,7 +106,7 @@ class Rooms {
   /** Answer one request with fields that are JSON text. */
   async serve(request) {
     try {
-      return await (request.do === "load" ? this.load(request) : this.build(request));
+      return await (request.do === "load" ? this.load(request) : this.use(request));
     } catch (error) {
       const failed = error.failed ?? { reason: error.message, trace: error.stack };
       return { failed: JSON.stringify(failed) };
@@ -122,10 +122,11 @@ class Rooms {
     return reply.failed ? reply : { ...reply, modules: JSON.stringify(read.modules) };
   }
 
-  async build({ key, program, input }) {
+  /** Have a file check its input, or build a graph of it. */
+  async use({ key, program, input, ...question }) {
     if (program) this.keep(key, program);
     if (!this.programs.has(key)) return { unknown: "true" };
-    return this.inRoom(key, { do: "build", input });
+    return this.inRoom(key, { do: question.do, input });
   }
 
   keep(key, program) {
