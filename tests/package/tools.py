@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ def tool(name: str) -> Path:
     return TOOLS / name
 
 
-def run(command: list[str | Path], folder: Path, home: Path) -> str:
+def run(command: Sequence[str | Path], folder: Path, home: Path) -> str:
     """Run a command in a folder; return all that it has printed."""
     environment = {
         "PATH": os.environ["PATH"],
