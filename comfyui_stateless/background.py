@@ -19,7 +19,7 @@ from .errors import Crashed, RequestError, StatelessError, StorageError, Unavail
 from .idempotency import Idempotency
 from .inputs import Uploaded
 from .jobs import UNRECORDED, Job, JobState, Record
-from .journal import AcceptedJob, IdempotencyKey, Journal, Stats, StoredResult
+from .journal import AcceptedJob, GivenUp, IdempotencyKey, Journal, Stats, StoredResult
 from .pipeline import Services, run
 from .recording import (
     Kept,
@@ -218,6 +218,14 @@ class Background:
             StorageError: It cannot be read.
         """
         return await self._journal.stats()
+
+    async def given_up(self) -> list[GivenUp]:
+        """Return the messages that were given up within RESULT_TTL_S.
+
+        Raises:
+            StorageError: The journal cannot be read.
+        """
+        return await self._journal.given_up()
 
     def park(self) -> None:
         """Let go of the accepted jobs that wait and can be run after the next start."""

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from .api.app import create_app, unavailable_app
 from .background import Background
+from .board import Board, Recent
 from .cache import Cache
 from .config import LOG_LEVELS, Settings, on_saladcloud, system_metadata, without_effect
 from .downloads import Downloads
@@ -73,13 +74,15 @@ def _application(settings: Settings) -> web.Application:
     engine = ComfyEngine(prompt_server(), settings.cache_dir)
     events = SystemEvents() if settings.system_webhook_url else None
     tallies = Tallies()
-    services = _services(settings, engine, events, tallies)
+    recent = Recent(pictures=settings.result_ttl_s > 0)
+    services = _services(settings, engine, events, tallies, recent)
     background = _background(settings, services)
     if events is not None:
         events.emit = background.emit
         engine.on_status = events.status
     metrics = Metrics(services, background, tallies)
-    app = create_app(services, background, metrics, headers=cors_headers())
+    board = Board(services, background, recent)
+    app = create_app(services, background, metrics, board, headers=cors_headers())
     app[TASKS] = []
     app.on_startup.append(partial(_start, services, background, metrics))
     engine.install()
@@ -87,7 +90,11 @@ def _application(settings: Settings) -> web.Application:
 
 
 def _services(
-    settings: Settings, engine: ComfyEngine, events: SystemEvents | None, tallies: Tallies
+    settings: Settings,
+    engine: ComfyEngine,
+    events: SystemEvents | None,
+    tallies: Tallies,
+    recent: Recent,
 ) -> Services:
     access = settings.http
     policy = Policy(access)
@@ -117,7 +124,7 @@ def _services(
             max_depth=settings.max_queue_depth,
             reject_when_full=settings.reject_when_full,
             result_ttl_s=settings.result_ttl_s,
-            on_ended=(tallies.job_ended,),
+            on_ended=(tallies.job_ended, recent.job_ended),
         ),
         node_ran=tallies.node_ran,
         system=events.of_run if events else None,

@@ -15,11 +15,9 @@ from pathlib import Path
 
 from aiohttp import web
 
-from comfyui_stateless.api.app import create_app
-from comfyui_stateless.metrics import Metrics, Tallies
 from tests.accepting import loading_engine, soon
 from tests.fakes import Play
-from tests.wiring import background_for, services_for
+from tests.wiring import app_for, background_for, services_for
 
 
 class Acts:
@@ -46,9 +44,7 @@ async def main(folder: Path) -> None:
     services = services_for(engine, folder, prompt_webhook_retries=100)
     background = background_for(services, sleep=soon)
     await background.open()
-    runner = web.AppRunner(
-        create_app(services, background, Metrics(services, background, Tallies())), access_log=None
-    )
+    runner = web.AppRunner(app_for(services, background), access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     sys.stdout.write(f"http://127.0.0.1:{runner.addresses[0][1]}\n")

@@ -36,6 +36,7 @@ LAYERS = [
         "saladcloud",
         "draining",
         "metrics",
+        "board",
     ],
     ["api", "host", "launcher"],
     ["plugin", "__main__"],

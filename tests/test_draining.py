@@ -14,14 +14,13 @@ import pytest
 from aiohttp import web
 
 from comfyui_stateless import draining
-from comfyui_stateless.api.app import create_app
 from comfyui_stateless.config import Settings
 from comfyui_stateless.draining import Drain, drain
-from comfyui_stateless.metrics import Metrics, Tallies
 from comfyui_stateless.readiness import Phase
 from tests.accepting import Life, Live, lives, loading_graph, messages
 from tests.fakes import Gate, Play, eventually, graph
 from tests.webhooks.receivers import Receiver, never
+from tests.wiring import app_for
 
 
 @pytest.fixture(autouse=True)
@@ -50,11 +49,7 @@ class Site:
         self.life = life
         self.session = aiohttp.ClientSession()
         self._runner = web.AppRunner(
-            create_app(
-                life.services,
-                life.background,
-                Metrics(life.services, life.background, Tallies()),
-            ),
+            app_for(life.services, life.background),
             access_log=None,
             shutdown_timeout=1,
         )

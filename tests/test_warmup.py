@@ -12,17 +12,15 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from comfyui_stateless import warmup
-from comfyui_stateless.api.app import create_app
 from comfyui_stateless.config import Settings
 from comfyui_stateless.errors import ExecutionError, InvalidPrompt
-from comfyui_stateless.metrics import Metrics, Tallies
 from comfyui_stateless.readiness import Phase
 from comfyui_stateless.warmup import get_ready
 from tests.cache.origin import Origin, serving
 from tests.fakes import FakeEngine, Play, graph
 from tests.fetching import MODEL, PAGE, SECRET, loading, loading_engine
 from tests.storage.answering import answering
-from tests.wiring import background_for, end, services_for
+from tests.wiring import app_for, background_for, end, services_for
 
 GRAPH = json.dumps(graph()).encode()
 
@@ -54,7 +52,7 @@ async def started(tmp_path: Path) -> AsyncIterator[Start]:
             stack.push_async_callback(end, services)
             background = background_for(services)
             stack.push_async_callback(background.close)
-            app = create_app(services, background, Metrics(services, background, Tallies()), headers={})
+            app = app_for(services, background)
             client = await stack.enter_async_context(TestClient(TestServer(app)))
             await get_ready(services, background)
             async with client.get("/health") as response:

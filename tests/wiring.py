@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from aiohttp import web
+
+from comfyui_stateless.api.app import create_app
 from comfyui_stateless.background import Background
+from comfyui_stateless.board import Board, Recent
 from comfyui_stateless.cache import Cache
 from comfyui_stateless.config import Settings
 from comfyui_stateless.downloads import Downloads
 from comfyui_stateless.inputs import Fetcher
 from comfyui_stateless.jobs import Jobs
 from comfyui_stateless.journal import Journal, Limits
-from comfyui_stateless.metrics import Tallies
+from comfyui_stateless.metrics import Metrics, Tallies
 from comfyui_stateless.outputs import Encoders
 from comfyui_stateless.pipeline import Services
 from comfyui_stateless.readiness import Phase, Readiness
@@ -45,6 +50,7 @@ def services_for(
     *,
     events: SystemEvents | None = None,
     tallies: Tallies | None = None,
+    recent: Recent | None = None,
     **chosen: Any,
 ) -> Services:
     settings = settings_in(folder, **chosen)
@@ -83,7 +89,7 @@ def services_for(
             max_depth=settings.max_queue_depth,
             reject_when_full=settings.reject_when_full,
             result_ttl_s=settings.result_ttl_s,
-            on_ended=(tallies.job_ended,) if tallies else (),
+            on_ended=[each.job_ended for each in (tallies, recent) if each is not None],
         ),
         node_ran=tallies.node_ran if tallies else None,
         system=events.of_run if events else None,
@@ -111,6 +117,18 @@ def background_for(
         lambda: journal.open(settings.state_dir, limits),
         lambda opened: Webhooks(opened, Policy(settings.http), chosen),
     )
+
+
+NO_HEADERS: Mapping[str, str] = {}
+
+
+def app_for(
+    services: Services, background: Background, *, headers: Mapping[str, str] = NO_HEADERS
+) -> web.Application:
+    """Return the API for tests that look at neither metrics nor all jobs."""
+    metrics = Metrics(services, background, Tallies())
+    board = Board(services, background, Recent())
+    return create_app(services, background, metrics, board, headers=headers)
 
 
 async def end(services: Services) -> None:

@@ -8,15 +8,16 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from ..background import Background
+from ..board import Board
 from ..errors import StatelessError
 from ..metrics import Metrics
 from ..pipeline import Services
 from ..readiness import Verdict
-from . import docs, handlers, metrics, prompts, status
+from . import docs, handlers, jobs, metrics, prompts, status
 from .disconnects import Disconnects
 from .document import Document
 from .middleware import answer_errors, note_begun, require_key
-from .state import BACKGROUND, DISCONNECTS, DOCUMENT, METRICS, SERVICES, TEMPLATES
+from .state import BACKGROUND, BOARD, DISCONNECTS, DOCUMENT, METRICS, SERVICES, TEMPLATES
 
 ANY_ID = "{id:[^/]+}"
 """An id in a path, percent-encoded; without its own pattern it could have no braces."""
@@ -30,6 +31,11 @@ ROUTES = (
     web.post("/download", handlers.download, name="download"),
     web.get("/download", handlers.downloads, name="downloads"),
     web.get("/models", handlers.models, name="models"),
+    web.get("/jobs", jobs.listing, name="jobs"),
+    web.get("/jobs/{run}/thumbnail", jobs.thumbnail, name="thumbnail"),
+    web.post("/jobs/{run}/interrupt", jobs.interrupt, name="interrupt-run"),
+    web.get("/events", jobs.follow, name="all-events", allow_head=False),
+    web.get("/status", jobs.status, name="server-status"),
     web.get("/metrics", metrics.metrics, name="metrics"),
     web.get("/health", handlers.health, name="health"),
     web.get("/ready", handlers.ready, name="ready"),
@@ -49,6 +55,7 @@ def create_app(
     services: Services,
     background: Background,
     numbers: Metrics,
+    board: Board,
     *,
     headers: Mapping[str, str] = NO_HEADERS,
 ) -> web.Application:
@@ -56,6 +63,7 @@ def create_app(
 
     Args:
         numbers: What a scrape gets; every request is counted in its tallies.
+        board: Lists and tells of all jobs.
         headers: What every response carries beside its own headers.
     """
     keys = services.settings.keys
@@ -63,6 +71,7 @@ def create_app(
     app = _application([metrics.counting(numbers.tallies), answer_errors, *checks], headers)
     app[SERVICES] = services
     app[BACKGROUND] = background
+    app[BOARD] = board
     app[METRICS] = numbers
     app[DISCONNECTS] = Disconnects(enabled=services.settings.cancel_on_disconnect)
     app[DOCUMENT] = Document(needs_key=bool(keys))

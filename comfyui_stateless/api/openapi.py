@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
@@ -40,9 +40,13 @@ from ..errors import (
     WorkerDied,
 )
 from ..requests import DownloadRequest, InterruptRequest, PromptRequest
-from . import schemas
-
-Schema = dict[str, Any]
+from . import board_schemas, schemas
+from .board_operations import board_paths
+from .parts import EVENT_STREAM as _EVENT_STREAM
+from .parts import REF as _REF
+from .parts import Schema
+from .parts import json_answer as _json
+from .parts import ref as _ref
 
 REQUESTS = (PromptRequest, InterruptRequest, DownloadRequest)
 REPLIES = (
@@ -58,6 +62,7 @@ REPLIES = (
     schemas.HealthReply,
     schemas.ReadyReply,
     schemas.ErrorReply,
+    *board_schemas.REPLIES,
 )
 
 PROMPT_ERRORS = (
@@ -88,8 +93,6 @@ PROMPT_ERRORS = (
 )
 
 MODELS_EXAMPLE = {"checkpoints": ["model.safetensors"], "loras": []}
-
-_REF = "#/components/schemas/{model}"
 
 _NOT_JSON = (
     "image/*",
@@ -139,8 +142,6 @@ _EVENTS = """What happens to the newest job of the id, as server-sent events:
 
 One of the last two ends the stream. A comment comes every 15 s at least. A client that names the
 last event that it got in `Last-Event-ID` gets those that came after it."""
-
-_EVENT_STREAM: Schema = {"text/event-stream": {"schema": {"type": "string"}}}
 
 _ID: Schema = {
     "name": "id",
@@ -233,6 +234,7 @@ def _paths(needs_key: bool) -> Schema:
             "post": _download(errors(*body, InvalidInput, StatelessError, Unavailable)),
         },
         "/models": {"get": _models(errors(StatelessError))},
+        **board_paths(errors),
         "/metrics": {"get": _metrics(errors(StatelessError, MissingDependency))},
         "/health": {"get": _probe("health", schemas.HealthReply, 500)},
         "/ready": {"get": _probe("ready", schemas.ReadyReply, 503)},
@@ -455,11 +457,3 @@ def _prompt_body() -> Schema:
         },
     }
     return {"required": True, "content": content}
-
-
-def _json(description: str, schema: Mapping[str, Any]) -> Schema:
-    return {"description": description, "content": {"application/json": {"schema": schema}}}
-
-
-def _ref(model: type[BaseModel]) -> dict[str, str]:
-    return {"$ref": _REF.format(model=model.__name__)}

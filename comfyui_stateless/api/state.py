@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from ..background import Background
+from ..board import Board
 from ..metrics import Metrics
 from ..pipeline import Services
 from .disconnects import Disconnects
@@ -13,6 +14,7 @@ from .document import Document
 BACKGROUND = web.AppKey("stateless_background", Background)
 SERVICES = web.AppKey("stateless_services", Services)
 DISCONNECTS = web.AppKey("stateless_disconnects", Disconnects)
+BOARD = web.AppKey("stateless_board", Board)
 METRICS = web.AppKey("stateless_metrics", Metrics)
 DOCUMENT = web.AppKey("stateless_document", Document)
 

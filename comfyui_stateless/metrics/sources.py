@@ -56,5 +56,5 @@ class Source(Generic[T]):
             return None
 
     def _give_up(self, reason: str) -> None:
-        log.warning("There are no metrics of the %s now: %s", self._name, ascii(reason))
+        log.warning("The %s cannot be asked for its numbers: %s", self._name, ascii(reason))
         self._failed(self._name)

@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from comfyui_stateless.api.app import create_app
 from comfyui_stateless.background import Background
+from comfyui_stateless.board import Board, Recent
 from comfyui_stateless.config import Settings
 from comfyui_stateless.metrics import Metrics, Tallies
 from comfyui_stateless.pipeline import Services
@@ -41,12 +42,14 @@ class Site:
     engine: FakeEngine
     background: Background
     metrics: Metrics
+    board: Board
 
     async def stop(self) -> None:
         """End this server, as a process that is told to end and given no time."""
         await self.background.close()
         await self.client.close()
         await self.metrics.close()
+        await self.board.close()
         await end(self.services)
 
     def prompt(self, accept: str | None = None, **fields: Any) -> Any:
@@ -97,22 +100,23 @@ async def serve(start: Start, tmp_path: Path) -> AsyncIterator[Serve]:
         accepting: Mapping[str, Any] = NOTHING,
         **settings: Any,
     ) -> Site:
-        tallies = Tallies()
+        tallies, recent = Tallies(), Recent(pictures=settings.get("result_ttl_s", 1) > 0)
         services = services_for(
-            engine or FakeEngine(), tmp_path, phase, tallies=tallies, **settings
+            engine or FakeEngine(), tmp_path, phase, tallies=tallies, recent=recent, **settings
         )
         assert isinstance(services.engine, FakeEngine)
         background = background_for(services, **accepting)
         await background.open()
         metrics = Metrics(services, background, tallies)
-        app = create_app(services, background, metrics, headers=headers or {})
+        board = Board(services, background, recent)
+        app = create_app(services, background, metrics, board, headers=headers or {})
         change(app)
         if below:
             root = web.Application(client_max_size=10)
             root.add_subapp(below, app)
             app = root
         client = await start(app)
-        sites.append(Site(client, services, services.engine, background, metrics))
+        sites.append(Site(client, services, services.engine, background, metrics, board))
         return sites[-1]
 
     yield serve_engine

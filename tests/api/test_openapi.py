@@ -88,7 +88,7 @@ def test_every_route_is_described_and_nothing_else() -> None:
     assert described == served
 
 
-OTHER_ERRORS = {"/health", "/ready", "/interrupt"}
+OTHER_ERRORS = {"/health", "/ready", "/interrupt", "/jobs/{run}/interrupt"}
 
 
 def test_every_error_is_in_the_one_shape() -> None:
