@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
 
-from docker import azurite, packaging, torch_builds, workflow_packages
+from docker import azurite, browser, packaging, torch_builds, workflow_packages
 from docker.environments import Environment, key_of
 from docker.steps import Console, SetupError
 
@@ -55,6 +55,9 @@ class Checkout:
     def ensure_test_servers(self) -> None:
         """Get the servers that the tests run and that no Python package brings."""
         azurite.ensure(self.store / "azurite", self.console)
+        browser.ensure_chromium(self.console)
+        frontend = self.store / "frontends" / browser.FRONTEND
+        browser.ensure_frontend(frontend, self.console, self.ensure_base().python)
         lists = self.root / "comfyui_stateless" / "workflows" / "node"
         workflow_packages.ensure(self.store / "workflow-packages", lists, self.console)
 
