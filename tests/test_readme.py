@@ -10,6 +10,7 @@ import pytest
 from comfyui_stateless import errors
 from comfyui_stateless.api.app import ROUTES
 from comfyui_stateless.config import Settings
+from comfyui_stateless.launcher.settings import LauncherSettings
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -20,11 +21,14 @@ def rows() -> dict[str, str]:
     return {first.strip().strip("`"): "|".join(rest).strip() for first, *rest in cells}
 
 
-@pytest.mark.parametrize("name", Settings.model_fields)
+FIELDS = {**LauncherSettings.model_fields, **Settings.model_fields}
+
+
+@pytest.mark.parametrize("name", FIELDS)
 def test_every_setting_has_its_row_and_default(name: str) -> None:
-    default = Settings.model_fields[name].default
-    shown = "none" if default is None else f"`{str(default).lower()}`"
-    assert rows()[name.upper()].startswith(shown)
+    default = FIELDS[name].default
+    text = str(default).lower() if isinstance(default, bool) else str(default)
+    assert rows()[name.upper()].startswith("none" if default is None else f"`{text}`")
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.path)

@@ -6,10 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .first_process import is_first, stand_by
-
-WRONG = 2
-"""The exit code of a wrong command line or setting."""
+from .exit_codes import WRONG
 
 WORKFLOW = "workflow"
 
@@ -20,6 +17,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if sys.platform == "win32":
         sys.stderr.write("The launcher needs Linux or macOS; on Windows, use WSL.\n")
         return WRONG
+    from .first_process import is_first, stand_by
+
     # Before anything heavy is imported: the first process keeps it in memory for nothing.
     if is_first() and (code := stand_by()) is not None:
         return code
@@ -32,21 +31,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _launch(arguments: Sequence[str]) -> int:
     from ..config import override
-    from ..errors import StatelessError
+    from ..errors import ConfigError
     from .flags import PROGRAM, parse
-    from .main import launch, plan, prepared
+    from .main import launch, tell
+    from .settings import read_configuration
 
     asked = parse(arguments)
     override(asked.variables)
     try:
-        setup = prepared(asked.arguments)
-        if asked.is_dry:
-            sys.stdout.writelines(f"{line}\n" for line in plan(setup))
-            return 0
-    except StatelessError as error:
+        configuration = read_configuration()
+    except ConfigError as error:
         sys.stderr.write(f"{PROGRAM}: {error.message}\n")
         return WRONG
-    code = launch(setup)
+    if asked.is_dry:
+        return tell(configuration, asked.arguments)
+    code = launch(configuration, asked.arguments)
     sys.stderr.flush()
     # A download that was given up may still hold a thread, which nobody shall wait for.
     os._exit(code)

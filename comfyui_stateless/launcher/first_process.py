@@ -9,6 +9,8 @@ import os
 import signal
 import sys
 
+from .exit_codes import shell_code
+
 FIRST = 1
 
 _LEFT_ALONE = {
@@ -67,5 +69,4 @@ def _reap(child: int) -> int | None:
         if pid == 0:
             return code
         if pid == child:
-            ended = os.waitstatus_to_exitcode(status)
-            code = ended if ended >= 0 else 128 - ended
+            code = shell_code(os.waitstatus_to_exitcode(status))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from functools import partial
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from ..config import LOG_LEVELS, LogLevel
 from .lines import Levels
@@ -87,8 +87,27 @@ class Writer:
             return data
 
 
-class Log(logging.Handler):
+class _Format(logging.Formatter):
+    """How a record of the launcher's looks."""
+
+    def __init__(self, *, is_json: bool) -> None:
+        super().__init__()
+        self._is_json = is_json
+
+    def format(self, record: logging.LogRecord) -> str:
+        message = super().format(record)
+        if self._is_json:
+            level = _NAMES.get(record.levelno, record.levelname.lower())
+            return as_json("launcher", level, message)
+        warning = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""
+        return f"[launcher] {warning}{message}"
+
+
+class Log(logging.StreamHandler[TextIO]):
     """Puts the launcher's records and ComfyUI's lines into one log.
+
+    It counts as a handler of the terminal's, so that progress bars take its place while they are
+    drawn there.
 
     Args:
         is_json: Whether a line is a JSON object.
@@ -96,19 +115,15 @@ class Log(logging.Handler):
     """
 
     def __init__(self, writer: Writer, *, is_json: bool, level: LogLevel) -> None:
-        super().__init__(LOG_LEVELS[level])
+        super().__init__(sys.stdout)
+        self.setLevel(LOG_LEVELS[level])
+        self.setFormatter(_Format(is_json=is_json))
         self._writer = writer
         self._is_json = is_json
         self._levels = Levels()
 
     def emit(self, record: logging.LogRecord) -> None:
-        message = self.format(record)
-        if self._is_json:
-            level = _NAMES.get(record.levelno, record.levelname.lower())
-            self._writer.put(as_json("launcher", level, message))
-        else:
-            warning = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""
-            self._writer.put(f"[launcher] {warning}{message}")
+        self._writer.put(self.format(record))
 
     def relay(self, line: str) -> None:
         """Log a line of ComfyUI's."""

@@ -9,23 +9,24 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from ..config import inherited
 from ..errors import ConfigError, StatelessError
 from . import comfyui
 from .child import Command
+from .exit_codes import FAILED, SIGNALLED, WRONG
 from .extension import link
 from .gateway import Gateway, GatewayOptions
 from .health import Health
 from .life import Life, Phase
-from .log import logging_to
-from .settings import Configuration, read_configuration
+from .log import Log, logging_to
+from .settings import Configuration
 from .supervisor import Supervisor
-from .watch import FAILED, Rules
+from .watch import Rules
 
 if TYPE_CHECKING:
     from ..manifest import Manifest, Place
@@ -99,13 +100,12 @@ class Stop:
                 loop.remove_signal_handler(number)
 
 
-def prepared(arguments: Sequence[str]) -> Setup:
-    """Read the settings and the manifest.
+def prepared(configuration: Configuration, arguments: Sequence[str]) -> Setup:
+    """Read the manifest.
 
     Raises:
-        StatelessError: Something in them is wrong; the message says all of it.
+        StatelessError: Something is wrong with it, or with the arguments.
     """
-    configuration = read_configuration()
     if arguments and configuration.launcher.cmd is not None:
         raise ConfigError("With CMD, no arguments can be handed to ComfyUI: put them into CMD.")
     return Setup(configuration, _manifest(configuration), tuple(arguments))
@@ -143,22 +143,49 @@ def plan(setup: Setup) -> list[str]:
     return lines
 
 
-def launch(setup: Setup) -> int:
+def launch(configuration: Configuration, arguments: Sequence[str]) -> int:
     """Do all of it until the end; return the exit code."""
-    settings, level = setup.configuration.launcher, setup.configuration.extension.log_level
-    loop = asyncio.new_event_loop()
     with (
         tempfile.TemporaryDirectory(prefix="comfyui-stateless-") as scratch,
-        logging_to(is_json=settings.log_format == "json", level=level) as output,
+        _logging(configuration) as output,
     ):
-        launcher = Launcher(setup, Path(scratch), output.relay)
         try:
-            return loop.run_until_complete(launcher.run())
+            setup = prepared(configuration, arguments)
         except StatelessError as error:
             log.error("%s", error.message)
-            return FAILED
-        finally:
-            loop.close()
+            return WRONG
+        return _run(Launcher(setup, Path(scratch), output.relay))
+
+
+def tell(configuration: Configuration, arguments: Sequence[str]) -> int:
+    """Write what would be done to standard output; return the exit code."""
+    with _logging(configuration, sys.stderr.buffer):
+        try:
+            lines = plan(prepared(configuration, arguments))
+        except StatelessError as error:
+            log.error("%s", error.message)
+            return WRONG
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+    return 0
+
+
+def _logging(
+    configuration: Configuration, stream: BinaryIO | None = None
+) -> AbstractContextManager[Log]:
+    is_json = configuration.launcher.log_format == "json"
+    return logging_to(stream, is_json=is_json, level=configuration.extension.log_level)
+
+
+def _run(launcher: Launcher) -> int:
+    # A loop of asyncio.run would wait, at its end, for threads that are busy.
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(launcher.run())
+    except StatelessError as error:
+        log.error("%s", error.message)
+        return FAILED
+    finally:
+        loop.close()
 
 
 class Launcher:
@@ -190,8 +217,16 @@ class Launcher:
             try:
                 return await self._until_ended(health)
             finally:
+                self._release()
                 await health.close()
                 await gateway.close(0 if self._stop.at_once.is_set() else LAST_REPLIES_S)
+
+    def _release(self) -> None:
+        """Let go of the models that the manifest has brought."""
+        if self._setup.manifest is not None:
+            from ..manifest import release
+
+            release()
 
     async def _until_ended(self, health: Health) -> int:
         supervisor: list[Supervisor] = []
@@ -207,7 +242,7 @@ class Launcher:
         await asyncio.wait({work, at_once}, timeout=LETTING_GO_S, return_when="FIRST_COMPLETED")
         at_once.cancel()
         code = await supervisor[0].drain(self._stop.at_once) if supervisor else 0
-        return 128 + self._stop.number if self._stop.at_once.is_set() else code
+        return SIGNALLED + self._stop.number if self._stop.at_once.is_set() else code
 
     async def _work(self, health: Health, started: list[Supervisor]) -> int:
         """Install, start and watch; return the exit code."""
@@ -257,11 +292,8 @@ class Launcher:
             return
         from ..manifest import LogReport, install_later
 
-        try:
-            with LogReport() as report:
-                await install_later(setup.manifest, setup.place, report=report)
-        except StatelessError as error:
-            log.error("%s", error.message)
+        with LogReport() as report:
+            await install_later(setup.manifest, setup.place, report=report)
 
 
 def _environment(setup: Setup) -> dict[str, str]:

@@ -17,9 +17,10 @@ from typing import Any
 from ..config import LAUNCHER_MARK
 from .backoff import Backoff
 from .child import Child, Command
+from .exit_codes import FAILED, shell_code
 from .health import Health
 from .life import Life, Phase
-from .watch import FAILED, Ending, Rules, Watch
+from .watch import Ending, Rules, Watch
 
 log = logging.getLogger("comfyui_stateless.launcher")
 
@@ -98,7 +99,7 @@ class Supervisor:
             ending.cancel()
         code = await child.finish()
         self._child = None
-        return 0 if code in (0, -signal.SIGTERM, -signal.SIGINT) else exit_code(code)
+        return 0 if code in (0, -signal.SIGTERM, -signal.SIGINT) else shell_code(code)
 
     async def _ends(self, child: Child) -> None:
         """Have ComfyUI drain, and wait for its end as long as it may take."""
@@ -144,15 +145,10 @@ class Supervisor:
             return Ending(0, "ComfyUI has ended for a reboot.", is_wanted=True)
         how = f"of signal {-code}" if code < 0 else f"with exit code {code}"
         if watch.is_up:
-            return Ending(exit_code(code), f"ComfyUI has ended {how}.")
+            return Ending(shell_code(code), f"ComfyUI has ended {how}.")
         lines = f" Its last lines:{child.last_lines}" if child.last_lines else ""
         message = f"ComfyUI has ended {how} while it was starting."
-        return Ending(exit_code(code), message, last_lines=lines)
-
-
-def exit_code(code: int) -> int:
-    """Return a process's exit code as shells have it: 128 and the signal that it died of."""
-    return code if code >= 0 else 128 - code
+        return Ending(shell_code(code), message, last_lines=lines)
 
 
 def _check_port(host: str, port: int) -> None:

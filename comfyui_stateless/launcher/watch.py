@@ -9,13 +9,11 @@ from dataclasses import dataclass
 
 from ..readiness import TROUBLE
 from ..readiness import Phase as State
+from .exit_codes import FAILED
 from .health import Answer, Health
 from .life import Life, Phase
 
 log = logging.getLogger("comfyui_stateless.launcher")
-
-FAILED = 1
-"""The exit code where it is not ComfyUI that says one."""
 
 MARGIN_S = 10.0
 """Seconds beyond SHUTDOWN_GRACE_S before a process that drains is killed."""
