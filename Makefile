@@ -2,7 +2,7 @@
 #   PYTHON=python3.12          the Python that the environment .venv is made with
 #   COMFY_HOME=/path           a ComfyUI of yours (default: a pinned release in .comfyui/)
 #   COMFY_PYTHON=/path/python  the Python that runs it (default: its own environment, else one is made)
-#   PORT=8188, LISTEN=127.0.0.1, ARGS="…"
+#   PORT=8188, LISTEN=127.0.0.1, ARGS="…"   (make launch: PORT=3000, HOST=::, see README.md)
 
 PYTHON ?= python3
 PORT ?= 8188
@@ -16,7 +16,7 @@ VENV := .venv/bin/python
 export COMFY_HOME COMFY_PYTHON LISTEN ARGS
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve comfyui test lint format typecheck bench tools clean
+.PHONY: help run serve launch comfyui test lint format typecheck bench tools clean
 
 help: ## this list
 	@sed -n 's/^#  / /p' Makefile
@@ -27,6 +27,9 @@ run: ## set up, start ComfyUI with the extension, make a first image, keep servi
 
 serve: ## set up and start ComfyUI with the extension in the foreground (ARGS: for its main.py)
 	@exec $(SETUP) serve --port $(PORT) -- $(ARGS)
+
+launch: ## set up and start the launcher (its variables: README; ARGS: for ComfyUI's main.py)
+	@exec $(SETUP) launch -- $(ARGS)
 
 comfyui: ## get a ComfyUI: VERSION=0.3.52 DEST=folder
 	@$(SETUP) get --version $(VERSION) $(if $(DEST),--dest "$(DEST)")

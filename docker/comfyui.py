@@ -70,6 +70,11 @@ def serve(options: argparse.Namespace, checkout: Checkout) -> homes.Prepared:
     return _prepare(options, checkout, TESTED_VERSIONS[:1])[0]
 
 
+def launch(options: argparse.Namespace, checkout: Checkout) -> homes.Prepared:
+    """Make one ComfyUI ready; the launcher is started when the set-up lock is released."""
+    return _prepare(options, checkout, TESTED_VERSIONS[:1])[0]
+
+
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line; COMFY_HOME, COMFY_PYTHON, PORT and LISTEN stand in for options."""
     parser = argparse.ArgumentParser(prog="comfyui.py", description=__doc__)
@@ -90,6 +95,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     command.add_argument("--exit-with-parent", action="store_true", help="(Linux)")
     command.add_argument("arguments", nargs="*", help="for ComfyUI's main.py, after `--`")
     _add_home(command)
+    command = commands.add_parser("launch", help="Make a ComfyUI ready and run the launcher.")
+    command.set_defaults(run=launch)
+    command.add_argument("arguments", nargs="*", help="for ComfyUI's main.py, after `--`")
+    _add_home(command)
     return parser.parse_args(arguments)
 
 
@@ -99,7 +108,7 @@ def _add_home(command: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one command. Returns its exit status; `serve` becomes ComfyUI instead."""
+    """Run one command. Returns its exit status; `serve` and `launch` become what they start."""
     if sys.version_info[:2] < OLDEST_PYTHON:
         print(f"Python 3.10 or newer is needed; this is {sys.version}", file=sys.stderr)
         return 1
@@ -110,8 +119,10 @@ def main(arguments: Sequence[str]) -> int:
     try:
         with exclusive(store / "lock", console):
             prepared = options.run(options, Checkout(ROOT, console))
-        if prepared is not None:
+        if options.run is serve:
             serving.serve(prepared, options)
+        elif options.run is launch:
+            serving.launch(prepared, ROOT, options.arguments)
     except SetupError as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 1

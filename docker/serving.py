@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from docker.homes import Prepared
@@ -68,6 +69,18 @@ def serve(prepared: Prepared, options: argparse.Namespace) -> None:
         os.execve(command[0], command, environment)  # noqa: S606
     # Windows has no exec: a new process, with this one waiting for it.
     sys.exit(subprocess.call(command, env=environment))
+
+
+def launch(prepared: Prepared, checkout: Path, arguments: Sequence[str]) -> None:
+    """Become the launcher, which reads this process's environment for itself."""
+    command = [str(prepared.python), "-m", "comfyui_stateless"]
+    command += ["--comfy-home", str(prepared.home)]
+    if not os.environ.get("CMD"):
+        device = [] if _sees_gpu(prepared.python) else ["--cpu"]
+        command += ["--", *device, *arguments]
+    environment = {k: v for k, v in os.environ.items() if k == "PORT" or k not in OURS}
+    os.chdir(checkout)
+    os.execve(command[0], command, environment)  # noqa: S606
 
 
 def _sees_gpu(python: Path) -> bool:
