@@ -74,11 +74,16 @@ class Checker:
 
     async def _one(self, source: Source) -> str | WorkflowFileError:
         try:
-            return _said(source, await self._load(source))
+            return _said(source, await self.load(source))
         except WorkflowFileError as error:
             return error
 
-    async def _load(self, source: Source) -> Endpoint:
+    async def load(self, source: Source) -> Endpoint:
+        """Return the endpoint of a file.
+
+        Raises:
+            WorkflowFileError: The file is wrong.
+        """
         if self._loaders is None:
             self._loaders = _loaders(source.file)
         graph = await self._loaders.read(source) if source.file.suffix == GRAPH else None
