@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.comfyui.server import CHECKOUT, Reply, free_port
 
@@ -49,6 +49,9 @@ def is_alive(pid: int) -> bool:
     return False
 
 
+L = TypeVar("L", bound="Launched")
+
+
 @dataclass
 class Launched:
     """A launcher process; use it as a context manager."""
@@ -59,6 +62,7 @@ class Launched:
     arguments: tuple[str, ...] = ()
     before: tuple[str, ...] = ()
     log_to: int | None = None
+    python: str = sys.executable
 
     def __post_init__(self) -> None:
         self.port, self.behind = free_port(), free_port()
@@ -76,7 +80,7 @@ class Launched:
             return []
         return [int(line) for line in file.read_text().split()] if file.exists() else []
 
-    def __enter__(self) -> Launched:
+    def __enter__(self: L) -> L:
         own = {
             "CMD": shlex.join([sys.executable, str(PRETEND)]),
             "COMFY_HOME": str(self.folder / "home"),
@@ -87,7 +91,7 @@ class Launched:
             "STARTUP_CHECK_INTERVAL_S": "0.1",
             "STARTUP_CHECK_MAX_TRIES": "200",
         }
-        command = [*self.before, sys.executable, "-m", "comfyui_stateless", *self.arguments]
+        command = [*self.before, self.python, "-m", "comfyui_stateless", *self.arguments]
         with (self.folder / "log").open("wb") as log:
             self.process = subprocess.Popen(
                 command, cwd=CHECKOUT, env={**environment(self.folder), **own, **self.settings},
