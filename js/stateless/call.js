@@ -1,7 +1,7 @@
 // The section Call: the open graph as a request, to be copied or sent.
 
 import { OptionsForm } from "./call_form.js";
-import { button, fill, h, say } from "./dom.js";
+import { button, fill, h, icon, say } from "./dom.js";
 import { showError } from "./errors.js";
 import { section, textInput } from "./fields.js";
 import { fileInputs } from "./inputs.js";
@@ -109,7 +109,7 @@ export class CallSection {
   #fileField(file) {
     const key = inputKey(file.node, file.input);
     const input = textInput({
-      type: "url", value: this.#urls.get(key) ?? "", placeholder: file.file === "media" ? "https://…, s3://… or data:" : "https://huggingface.co/…",
+      type: "url", value: this.#urls.get(key) ?? "", placeholder: file.file === "model" ? "https://huggingface.co/…" : "https://…, s3://… or data:",
       "aria-label": `URL for ${file.input} of ${file.title}, now ${file.value}`,
       on: { input: () => {
         if (input.value.trim()) this.#urls.set(key, input.value.trim());
@@ -119,7 +119,7 @@ export class CallSection {
     });
     return h("div.st-field", {},
       h("div.st-file-label", {},
-        h("i.pi", { class: `pi pi-${file.file === "media" ? "image" : "box"}`, "aria-hidden": "true" }),
+        icon(file.file === "model" ? "box" : "image"),
         h("span.st-file-title", {}, `${file.title} · ${file.input}`),
         h("span.st-file-value", { title: String(file.value) }, String(file.value) || "none")),
       input);

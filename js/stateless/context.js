@@ -33,8 +33,7 @@ export class Context extends EventTarget {
 
   /** Whether the server lets clients publish; null where it has not said. */
   get mayPublish() {
-    const status = this.feed.status ?? {};
-    return status.publish ?? status.allow_publish ?? status.publish_allowed ?? null;
+    return this.feed.status?.publish ?? null;
   }
 
   get active() {
@@ -52,15 +51,11 @@ export class Context extends EventTarget {
     if (!this.host.showNode(id)) this.host.toast("warn", `Node ${id} is not in the open graph.`);
   }
 
-  /** An address for a picture of ours, fetched with the key where one is needed. */
-  async picture(address) {
-    const path = new URL(address, this.host.address).href;
-    const base = `${this.host.address}/`;
-    if (!path.startsWith(base)) throw new Error("not one of ours");
-    const response = await this.client.call("GET", `/${path.slice(base.length)}`);
-    const blob = await response.blob();
-    if (!/^image\/(png|jpeg|webp|avif|gif)$/.test(blob.type)) throw new Error("no picture");
-    return URL.createObjectURL(blob);
+  /** An address for a thumbnail, fetched as everything else: with the key where one is needed. */
+  async picture(path) {
+    if (!/^jobs\/[\w-]+\/thumbnail$/.test(path)) throw new Error(`${path} is none of ours`);
+    const response = await this.client.call("GET", `/${path}`);
+    return URL.createObjectURL(await response.blob());
   }
 
   /** Ask the server how it is. */
@@ -79,10 +74,8 @@ export class Context extends EventTarget {
   }
 
   #statusChanged() {
-    const { ready, readiness, reason, version } = this.feed.status;
-    const isReady = readiness?.ready ?? ready;
-    if (typeof isReady !== "boolean") return;
-    this.#set({ isReady, title: isReady ? "Ready" : "Not ready", reason: readiness?.reason ?? reason ?? "", version });
+    const { ready: isReady, reason, version } = this.feed.status;
+    this.#set({ isReady, title: isReady ? "Ready" : "Not ready", reason: reason ?? "", version });
   }
 
   #connectionChanged() {

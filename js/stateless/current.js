@@ -1,8 +1,10 @@
 // The open graph, exported when it has changed and somebody looks.
 
 import { inputsOf } from "./inputs.js";
+import { plainTitle } from "./marks.js";
 
 const QUIET_MS = 250;
+const LOOK_MS = 1000;
 
 /** Event `change`: `graph`, `workflow`, `inputs` or `error` are others than before. */
 export class CurrentGraph extends EventTarget {
@@ -13,6 +15,7 @@ export class CurrentGraph extends EventTarget {
   #ctx;
   #signature = null;
   #timer = null;
+  #clock = null;
   #isWatched = false;
   #models = {};
 
@@ -25,7 +28,16 @@ export class CurrentGraph extends EventTarget {
   /** Keep up with the graph, or stop doing so. */
   watch(isWatched) {
     this.#isWatched = isWatched;
-    if (isWatched) this.#soon(0);
+    clearInterval(this.#clock);
+    if (!isWatched) return;
+    this.#soon(0);
+    // Frontends do not announce every graph that is opened.
+    let stamp = this.#ctx.host.stamp;
+    this.#clock = setInterval(() => {
+      if (stamp === this.#ctx.host.stamp) return;
+      stamp = this.#ctx.host.stamp;
+      this.#soon();
+    }, LOOK_MS);
   }
 
   /** Look whether the graph has changed: not every change is announced. */
@@ -63,7 +75,7 @@ export class CurrentGraph extends EventTarget {
 
   /** The titles of the nodes, by their id. */
   get titles() {
-    return new Map(Object.entries(this.graph).map(([id, node]) => [id, node._meta?.title || node.class_type]));
+    return new Map(Object.entries(this.graph).map(([id, node]) => [id, plainTitle(node._meta?.title) || node.class_type]));
   }
 
   #soon(after = QUIET_MS) {

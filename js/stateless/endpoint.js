@@ -8,15 +8,28 @@ export const TYPES = [
   ["integer", "Whole number"],
   ["number", "Number"],
   ["boolean", "Yes or no"],
+  ["seed", "Seed, drawn if left out"],
+  ["enum", "Choice"],
+  ["image", "Image"],
+  ["mask", "Mask"],
+  ["video", "Video"],
+  ["audio", "Sound"],
+  ["file", "File"],
+  ["model", "Model, by name or URL"],
 ];
 
-const PATH = /^[A-Za-z0-9][\w.-]*(\/[A-Za-z0-9][\w.-]*)*$/;
+const NUMERIC = new Set(["integer", "number", "seed"]);
+const JSON_TYPES = { integer: "integer", seed: "integer", number: "number", boolean: "boolean" };
+
+const PART = /^[A-Za-z0-9]([A-Za-z0-9 ._-]*[A-Za-z0-9_-])?$/;
+const ENDING = /\.(json|ya?ml|py|js|ts)$/i;
 
 /** What is wrong with a path, null for nothing. */
 export function pathTrouble(path) {
   if (!path) return "Give the endpoint a name.";
-  if (!PATH.test(path)) return "Letters, digits, - _ . and / for folders; no leading dot or slash.";
-  return null;
+  if (ENDING.test(path)) return "The name is without an ending such as .json.";
+  const isGood = path.split("/").every((part) => PART.test(part));
+  return isGood ? null : "Letters, digits, spaces, - _ . and / for folders; each part begins with a letter or digit.";
 }
 
 /** What is wrong with an input, null for nothing. @param {Set<string>} others names of the others */
@@ -32,12 +45,10 @@ export function inputTrouble(input, others) {
 
 /** An endpoint input for a graph's input, as a start. */
 export function newInput(found, name) {
-  const { node, input, type, value, minimum, maximum, choices, file, description } = found;
-  const listed = choices?.length && !file && choices.length <= 100;
+  const { node, input, type, value, minimum, maximum, description } = found;
   return {
     name, node, input, type, minimum, maximum, description: description ?? "",
-    default: value, isRequired: false,
-    choices: listed ? choices.map(String).join("\n") : "",
+    default: type === "seed" ? undefined : value, isRequired: false, choices: "", rest: {},
   };
 }
 
@@ -47,69 +58,86 @@ export function wireInputs(inputs) {
 }
 
 function wireInput(input) {
-  const said = { node: input.node, input: input.input, type: input.type };
-  if (!input.isRequired && input.default !== undefined) said.default = input.default;
-  if (isNumeric(input.type)) {
-    if (isNumber(input.minimum)) said.minimum = input.minimum;
-    if (isNumber(input.maximum)) said.maximum = input.maximum;
-  }
-  const choices = choicesOf(input);
-  if (choices.length) said.enum = choices;
+  const place = input.rest.to ? {} : { node: input.node, ...(input.input && { input: input.input }) };
+  const said = { ...place, ...input.rest, type: input.type, ...limits(input) };
+  if (input.isRequired) said.required = true;
+  else if (input.default !== undefined) said.default = input.default;
   if (input.description) said.description = input.description;
   return said;
 }
 
-/** An input of a published endpoint, as the form has it. */
+function limits(input) {
+  const said = {};
+  if (isNumeric(input.type) && isNumber(input.minimum)) said.minimum = input.minimum;
+  if (isNumeric(input.type) && isNumber(input.maximum)) said.maximum = input.maximum;
+  const choices = choicesOf(input);
+  return choices.length ? { ...said, enum: choices } : said;
+}
+
+/** An input of a published endpoint, as the form has it; what it has no field for is kept. */
 export function formInput(name, said) {
-  const place = said.node !== undefined ? said : (said.to?.[0] ?? {});
+  const {
+    node, input, type = "string", minimum, maximum, description = "", default: value,
+    required = false, enum: choices = [], ...rest
+  } = said;
+  const place = rest.to?.[0] ?? { node, input };
   return {
-    name, node: String(place.node ?? ""), input: place.input ?? "", type: said.type ?? "string",
-    minimum: said.minimum, maximum: said.maximum, description: said.description ?? "",
-    default: said.default, isRequired: said.default === undefined,
-    choices: (said.enum ?? []).map(String).join("\n"),
+    name, node: String(place.node ?? ""), input: place.input ?? "", type, minimum, maximum,
+    description, default: value, isRequired: required, choices: choices.map(String).join("\n"), rest,
   };
 }
 
-/** The JSON Schema of an endpoint's `input`. */
-export function endpointSchema(inputs) {
-  const properties = Object.fromEntries(
-    inputs.map((input) => {
-      const { node: _node, input: _input, ...schema } = wireInput(input);
-      return [input.name, schema];
-    }),
-  );
+/**
+ * The JSON Schema of an endpoint's `input`, as far as it is known here.
+ * @param {(input: object) => Array|undefined} offered what ComfyUI offers for an input
+ */
+export function endpointSchema(inputs, offered = () => undefined) {
+  const properties = Object.fromEntries(inputs.map((input) => [input.name, property(input, offered(input))]));
   const required = inputs.filter(({ isRequired }) => isRequired).map(({ name }) => name);
-  return { type: "object", properties, ...(required.length ? { required } : {}) };
+  return { type: "object", properties, required, additionalProperties: false };
 }
 
-/** An `input` that fits a schema: its defaults, and something for what has none. */
+function property(input, offered) {
+  const said = { type: JSON_TYPES[input.type] ?? "string", ...limits(input) };
+  if (input.type === "enum" && !said.enum && offered?.length) said.enum = offered;
+  if (input.type === "enum" && said.enum && !said.enum.every((one) => typeof one === "string")) delete said.type;
+  if (!input.isRequired && input.default !== undefined) said.default = input.default;
+  if (input.description) said.description = input.description;
+  return said;
+}
+
+/** An `input` that fits a schema: its defaults, and something for what has to be said. */
 export function exampleInput(schema) {
   const fallback = { string: "", integer: 0, number: 0, boolean: false };
-  const entries = Object.entries(schema?.properties ?? {}).map(([name, said]) => [
-    name, said.default ?? said.enum?.[0] ?? said.minimum ?? fallback[said.type] ?? null,
-  ]);
+  const required = new Set(schema?.required ?? []);
+  const entries = Object.entries(schema?.properties ?? {})
+    .filter(([name, said]) => required.has(name) || said.default !== undefined)
+    .map(([name, said]) => [
+      name, said.default ?? said.examples?.[0] ?? said.enum?.[0] ?? said.minimum ?? fallback[said.type] ?? null,
+    ]);
   return Object.fromEntries(entries);
 }
 
 /** The choices of an input, in its type; those that are none in it are left out. */
 export function choicesOf(input) {
   const lines = input.choices.split("\n").map((line) => line.trim()).filter(Boolean);
-  if (!isNumeric(input.type)) return input.type === "string" ? lines : [];
-  return lines.map(Number).filter(Number.isFinite);
+  if (isNumeric(input.type)) return lines.map(Number).filter(Number.isFinite);
+  if (input.type === "boolean") return [];
+  return input.type === "enum" && typeof input.default === "number" ? lines.map(Number).filter(Number.isFinite) : lines;
 }
 
 /** A text as a value of a type; undefined where it is none. */
 export function typed(text, type) {
   if (type === "boolean") return text === true || text === "true";
-  if (type === "string") return String(text);
+  if (!isNumeric(type)) return String(text);
   if (String(text).trim() === "") return undefined;
   const value = Number(text);
   if (!Number.isFinite(value)) return undefined;
-  return type === "integer" ? Math.round(value) : value;
+  return type === "number" ? value : Math.round(value);
 }
 
 export function isNumeric(type) {
-  return type === "integer" || type === "number";
+  return NUMERIC.has(type);
 }
 
 function isNumber(value) {

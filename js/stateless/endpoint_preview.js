@@ -38,23 +38,31 @@ export class EndpointPreview {
     this.tabs.show(id);
   }
 
-  /** Show an endpoint. @param {object|null} entry what the server says of it, if it is published */
-  show(endpoint, entry) {
+  /**
+   * Show an endpoint.
+   * @param {object|null} entry what the server says of it, if it is published
+   * @param {boolean} isSaved whether it is published as it is now
+   */
+  show(endpoint, entry, isSaved) {
     this.#endpoint = endpoint;
     this.#entry = entry;
-    const schema = endpointSchema(endpoint.inputs);
-    const key = JSON.stringify([schema, endpoint.path, Boolean(entry), this.#ctx.address]);
+    const schema = isSaved && entry?.schema ? entry.schema : endpointSchema(endpoint.inputs, (input) => this.#offered(input));
+    const key = JSON.stringify([schema, endpoint.path, Boolean(entry), isSaved, this.#ctx.address]);
     if (key === this.#shown) return;
     this.#shown = key;
     this.#form = schemaForm(schema);
     fill(this.place, this.#form.element);
     say(this.schema, JSON.stringify(schema, null, 2));
-    say(this.hint, entry ? "" : "It can be called once it is published.");
+    say(this.hint, !entry ? "It can be called once it is published." : isSaved ? "" : "Changed since it was published.");
     this.trier.disabled = !entry;
     this.snippets.call = {
       url: `${this.#ctx.address}/workflow/${encodedPath(endpoint.path || "name")}`,
       body: { input: exampleInput(schema) },
     };
+  }
+
+  #offered({ node, input }) {
+    return this.#ctx.current.inputs.find((one) => one.node === node && one.input === input)?.choices;
   }
 
   async #try(event) {

@@ -109,32 +109,29 @@ export class Feed extends EventTarget {
       this.#enter("open");
     }
     if (name === "snapshot") this.#begin(data);
-    if (name === "job") this.#job(data.job ?? data);
-    if (name === "removed") this.#remove(data);
-    if (name === "status") this.#statusIs(data.status ?? data);
+    if (name === "job") this.#job(data);
+    if (name === "removed") this.#remove(data.run);
+    if (name === "status") this.#statusIs(data);
   }
 
   #begin(data) {
-    this.jobs = new Map((data.jobs ?? []).map((job) => [job.run, job]));
+    this.jobs = new Map(data.jobs.map((job) => [job.run, job]));
     this.#touch(null);
-    if (data.status) this.#statusIs(data.status);
+    this.#statusIs(data.status);
   }
 
   #job(job) {
-    // An event may hold only what has changed.
-    this.jobs.set(job.run, { ...this.jobs.get(job.run), ...job });
+    this.jobs.set(job.run, job);
     this.#touch(job.run);
   }
 
-  #remove(data) {
-    for (const run of data.runs ?? [data.run]) {
-      this.jobs.delete(run);
-      this.#touch(run);
-    }
+  #remove(run) {
+    this.jobs.delete(run);
+    this.#touch(run);
   }
 
   #statusIs(status) {
-    this.status = { ...this.status, ...status };
+    this.status = status;
     this.dispatchEvent(new Event("status"));
   }
 

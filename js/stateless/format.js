@@ -42,13 +42,6 @@ export function moment(value) {
   return Number.isNaN(parsed) ? null : parsed;
 }
 
-/** 1st, 2nd, 3rd, … */
-export function ordinal(number) {
-  const tens = number % 100;
-  const ending = tens > 10 && tens < 14 ? "th" : ["th", "st", "nd", "rd"][number % 10] ?? "th";
-  return `${number}${ending}`;
-}
-
 /** A share from 0 to 1 in percent. */
 export function percent(share) {
   return `${Math.round(Math.min(1, Math.max(0, share || 0)) * 100)}%`;

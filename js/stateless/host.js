@@ -32,6 +32,12 @@ export class Host extends EventTarget {
     return this.#app.rootGraph ?? this.#app.graph;
   }
 
+  /** Something cheap that mostly is another one when the graph is. */
+  get stamp() {
+    const graph = this.#graph;
+    return `${this.title} ${graph?._nodes?.length} ${graph?._version}`;
+  }
+
   /** A text that is another one when the graph is. */
   signature() {
     try {
@@ -118,7 +124,9 @@ export class Host extends EventTarget {
 
   #changed() {
     this.#app.canvas?.setDirty?.(true, true);
-    this.#app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.checkState?.();
+    const tracker = this.#app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
+    if (tracker?.captureCanvasState) tracker.captureCanvasState();
+    else tracker?.checkState?.();
   }
 
   /** Open a graph in the API format as a new workflow, with the places its `_meta` may have. */

@@ -26,7 +26,7 @@ export class InputCard {
     const remove = iconButton(`Remove ${input.name}`, "trash", given.onRemove);
     const goto = iconButton(`Show node ${input.node}`, "arrow-up-right", () => given.showNode(input.node));
     const summary = h("summary", {}, this.label, h("span.st-card-where", { title: where }, where));
-    const body = h("div.st-body", {}, this.#name(), this.#kind(), this.limits, this.#text(), this.trouble);
+    const body = h("div.st-body", {}, row(this.#name(), this.#kind()), this.limits, this.#text(), this.trouble);
     return h("li.st-card", {}, h("details", {}, summary, body), h("div.st-card-buttons", {}, goto, remove));
   }
 
@@ -51,18 +51,23 @@ export class InputCard {
         this.#changed();
       },
     } });
-    const [required, box] = checkbox("Required, without a default", { checked: this.input.isRequired, on: {
+    return field("Type", type);
+  }
+
+  #required() {
+    const [wrapper, box] = checkbox("Required", { checked: this.input.isRequired, on: {
       change: () => {
         this.input.isRequired = box.checked;
         this.#showLimits();
         this.#changed();
+        this.limits.querySelector("input[type=checkbox]").focus();
       },
     } });
-    return h("div.st-stack", {}, field("Type", type), required);
+    return wrapper;
   }
 
   #text() {
-    const made = textArea({ value: this.input.description, on: {
+    const made = textInput({ value: this.input.description, on: {
       input: () => {
         this.input.description = made.value.trim();
         this.#changed();
@@ -73,11 +78,17 @@ export class InputCard {
 
   #showLimits() {
     const { type, isRequired } = this.input;
+    const hasChoices = type === "enum" || type === "string" || this.input.choices !== "";
     fill(
       this.limits,
-      !isRequired && field("Default", this.#default()),
-      isNumeric(type) && row(field("Minimum", this.#limit("minimum")), field("Maximum", this.#limit("maximum"))),
-      type !== "boolean" && field("Choices", this.#choices(), "One a line; without any, every value is taken."),
+      row(
+        !isRequired && field("Default", this.#default()),
+        isNumeric(type) && field("Minimum", this.#limit("minimum")),
+        isNumeric(type) && field("Maximum", this.#limit("maximum")),
+      ),
+      this.#required(),
+      hasChoices && field("Choices, one a line", this.#choices(),
+        type === "enum" ? "Empty: those that ComfyUI has." : "Empty: every text is taken."),
     );
   }
 

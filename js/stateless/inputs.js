@@ -1,16 +1,19 @@
 // What a graph's inputs are: of which type, within which limits, and whether they are files.
 
+import { plainTitle } from "./marks.js";
+
 const MODEL_FILE = /\.(safetensors|sft|ckpt|pth?|bin|gguf|onnx|pkl)$/i;
 const MODEL_INPUT =
   /^(ckpt|lora|vae|unet|clip|control_net|style_model|gligen|model|upscale_model|hypernetwork)\w*_name\d*$|^(clip_name\d|model_name)$/;
-const MEDIA_INPUT = /^(image|video|audio|file)$/;
+const SEED = /^(noise_)?seed$/;
+const MEDIA = ["image", "video", "audio", "file"];
 
 /**
  * Every input of a graph that is a value, not a link.
  * @param {object} graph in the API format
  * @param {(classType: string) => object|null} definition what ComfyUI says of a class
  * @param {Record<string, string[]>} models the files of each model folder
- * @returns {Array<object>} node, input, title, value, kind, and `media` or `model` for files
+ * @returns {Array<object>} node, input, title, value, type, limits, and of which kind of `file`
  */
 export function inputsOf(graph, definition, models = {}) {
   const known = new Set(Object.values(models).flat());
@@ -20,11 +23,10 @@ export function inputsOf(graph, definition, models = {}) {
       .filter(([, value]) => isValue(value))
       .map(([input, value]) => {
         const spec = defined[input];
+        const file = fileKind(input, value, spec, known);
         return {
-          node, input, value, classType: said.class_type,
-          title: said._meta?.title || said.class_type,
-          file: fileKind(input, value, spec, known),
-          ...described(spec, value),
+          node, input, value, file, title: plainTitle(said._meta?.title) || said.class_type,
+          ...described(input, spec, value, file),
         };
       });
   });
@@ -47,11 +49,12 @@ function specs(definition) {
 function fileKind(input, value, spec, known) {
   if (typeof value !== "string") return null;
   const options = spec?.[1] ?? {};
-  if (Object.keys(options).some((key) => /(^|_)upload$/.test(key) && options[key])) return "media";
+  const upload = Object.keys(options).find((key) => /(^|_)upload$/.test(key) && options[key]);
+  if (upload) return MEDIA.find((kind) => upload.includes(kind)) ?? "file";
   const choices = choicesOf(spec);
   if (choices && (known.has(value) || MODEL_FILE.test(value))) return "model";
   if (choices && !choices.length && MODEL_INPUT.test(input)) return "model";
-  return MEDIA_INPUT.test(input) && !choices ? "media" : null;
+  return MEDIA.includes(input) && !choices ? input : null;
 }
 
 /** The values that a combo has, in either of ComfyUI's two forms; null for what is none. */
@@ -61,16 +64,17 @@ function choicesOf(spec) {
 }
 
 /** The type and limits that an endpoint's input begins with. */
-function described(spec, value) {
+function described(input, spec, value, file) {
   const options = spec?.[1] ?? {};
   const choices = choicesOf(spec);
-  if (choices) return { type: typeOf(choices[0] ?? value), choices };
+  if (file) return { type: file, choices };
+  if (choices) return { type: "enum", choices };
+  if (spec?.[0] === "INT" && SEED.test(input)) return { type: "seed" };
   const types = { INT: "integer", FLOAT: "number", BOOLEAN: "boolean", STRING: "string" };
   return {
     type: types[spec?.[0]] ?? typeOf(value),
     minimum: safeLimit(options.min),
     maximum: safeLimit(options.max),
-    isLong: Boolean(options.multiline),
     description: typeof options.tooltip === "string" ? options.tooltip : undefined,
   };
 }

@@ -2,7 +2,7 @@
 
 import { fill, h, iconButton, mark, say } from "./dom.js";
 import { nodeLink, nodesOf } from "./errors.js";
-import { ago, duration, moment, ordinal, percent } from "./format.js";
+import { ago, duration, moment, percent } from "./format.js";
 import { progressBar, setProgress } from "./progress.js";
 
 const STATES = {
@@ -18,14 +18,13 @@ const ENDED = new Set(["succeeded", "failed", "interrupted"]);
 
 export class JobRow {
   #ctx;
-  #thumbnail = null;
   #address = null;
   #error = "";
   #nodes = new Map();
 
   constructor(ctx, job) {
     this.#ctx = ctx;
-    this.job = job;
+    this.isSeen = false;
     this.created = moment(job.created) ?? 0;
     this.#build(job);
     this.update(job);
@@ -59,20 +58,20 @@ export class JobRow {
     mark(this.element, "data-state", job.state);
     mark(this.icon, "class", `pi pi-${name}`);
     say(this.state, this.#stateText(job, label));
-    say(this.source, job.source);
+    say(this.source, job.mode === "accepted" ? `${job.source} · webhook or upload` : job.source);
     this.stopper.hidden = !isActive;
     this.stopper.disabled = !isActive;
     this.bar.hidden = !isActive || job.state === "queued";
     setProgress(this.bar, job.state === "preparing" && !job.progress ? null : job.progress);
-    this.#showNodes(isActive ? nodesUnderWay(job) : []);
+    this.#showNodes(isActive ? job.nodes : []);
     this.#showError(job.error);
-    this.#showPicture(job.thumbnail);
+    if (this.isSeen) this.showPicture();
     this.tick(Date.now());
   }
 
   #stateText(job, label) {
     if (job.state === "queued" && Number.isInteger(job.position)) {
-      return job.position === 0 ? "Next in the queue" : `${ordinal(job.position + 1)} in the queue`;
+      return job.position === 0 ? "Queued · next" : `Queued · ${job.position} ahead`;
     }
     return job.state === "running" && job.progress ? `${label} · ${percent(job.progress)}` : label;
   }
@@ -106,9 +105,8 @@ export class JobRow {
       this.#nodes.set(id, shown);
       this.nodes.append(shown.element);
     }
-    const max = node.max ?? 1;
     say(shown.label, `${node.class_type ?? "Node"} ${id}`);
-    setProgress(shown.bar, node.value === undefined || node.value === null ? null : node.value / (max || 1));
+    setProgress(shown.bar, node.max ? node.value / node.max : null);
   }
 
   #showError(error) {
@@ -121,14 +119,14 @@ export class JobRow {
     fill(this.trouble, h("span.st-job-message", {}, error.error ?? error.message ?? error.code), links);
   }
 
-  async #showPicture(thumbnail) {
-    if (!thumbnail || thumbnail === this.#thumbnail) return;
-    this.#thumbnail = thumbnail;
+  /** Have the thumbnail, if there is one, shown; for when the row is seen. */
+  async showPicture() {
+    const { thumbnail } = this.job;
+    if (!thumbnail || this.#address) return;
+    this.#address = "coming";
     try {
-      const address = await this.#ctx.picture(thumbnail);
-      this.#forget();
-      if (address.startsWith("blob:")) this.#address = address;
-      fill(this.picture, h("img", { src: address, alt: `Output of ${this.job.id}`, loading: "lazy" }));
+      this.#address = await this.#ctx.picture(thumbnail);
+      fill(this.picture, h("img", { src: this.#address, alt: `Output of ${this.job.id}` }));
       this.picture.hidden = false;
     } catch {
       this.picture.hidden = true; // not kept any more
@@ -145,24 +143,8 @@ export class JobRow {
     }
   }
 
-  #forget() {
-    if (this.#address) URL.revokeObjectURL(this.#address);
-    this.#address = null;
-  }
-
   remove() {
-    this.#forget();
+    if (this.#address) URL.revokeObjectURL(this.#address);
     this.element.remove();
   }
-}
-
-/** The nodes that run now, whatever form they are told in. */
-function nodesUnderWay(job) {
-  const nodes = Array.isArray(job.nodes)
-    ? job.nodes
-    : Object.entries(job.nodes ?? {}).map(([id, node]) => ({ node_id: id, ...node }));
-  return nodes.filter((node) => {
-    if (node.state) return node.state === "running";
-    return node.value !== undefined && node.value !== null && node.value < (node.max ?? 1);
-  }).map((node) => ({ ...node, node_id: node.node_id ?? node.node ?? node.id }));
 }

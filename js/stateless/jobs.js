@@ -1,12 +1,15 @@
 // The section Jobs: what the API does now and did last. Only what changes is touched.
 
 import { fill, h, say } from "./dom.js";
+import { moment } from "./format.js";
 import { JobRow } from "./job_row.js";
 
 export class JobsSection {
   #ctx;
   #rows = new Map();
   #clock = null;
+  // Thumbnails are fetched for the rows that somebody sees.
+  #seen = new IntersectionObserver((entries) => entries.forEach((entry) => this.#see(entry)));
 
   constructor(ctx) {
     this.#ctx = ctx;
@@ -54,17 +57,21 @@ export class JobsSection {
     const row = new JobRow(this.#ctx, job);
     this.#rows.set(job.run, row);
     this.#place(row);
+    this.#seen.observe(row.element);
   }
 
   /** Put a new row in its place: newest first, and most are newest. */
   #place(row) {
     let below = this.list.firstElementChild;
-    while (below && this.#rows.get(below.dataset.run)?.created > row.created) below = below.nextElementSibling;
+    while (below && this.#rows.get(below.dataset.run).created > row.created) below = below.nextElementSibling;
     this.list.insertBefore(row.element, below);
   }
 
   #drop(run) {
-    this.#rows.get(run)?.remove();
+    const row = this.#rows.get(run);
+    if (!row) return;
+    this.#seen.unobserve(row.element);
+    row.remove();
     this.#rows.delete(run);
   }
 
@@ -85,6 +92,13 @@ export class JobsSection {
     if (isLost) fill(this.notice, "Not connected: this is how it was last.");
   }
 
+  #see({ target, isIntersecting }) {
+    const row = this.#rows.get(target.dataset.run);
+    if (!row) return;
+    row.isSeen = isIntersecting;
+    if (isIntersecting) row.showPicture();
+  }
+
   #tick() {
     const now = Date.now();
     for (const row of this.#rows.values()) row.tick(now);
@@ -92,5 +106,5 @@ export class JobsSection {
 }
 
 function byAge(one, other) {
-  return new Date(one.created ?? 0) - new Date(other.created ?? 0);
+  return moment(one.created) - moment(other.created);
 }

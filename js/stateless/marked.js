@@ -1,7 +1,7 @@
 // The endpoint as the open graph has it: marks in the titles of its nodes, and what goes with them
 // in the workflow itself, so that both are saved with it.
 
-import { newInput } from "./endpoint.js";
+import { newInput, TYPES } from "./endpoint.js";
 import { canMark, freeName, INPUT_NAME, marksOf, withMark, withoutMark } from "./marks.js";
 
 /** An endpoint that nobody has said anything of yet. */
@@ -94,12 +94,13 @@ function texts(kept) {
 }
 
 const DETAILS = {
-  type: (value) => ["string", "integer", "number", "boolean"].includes(value),
+  type: (value) => TYPES.some(([type]) => type === value),
   minimum: (value) => Number.isFinite(value),
   maximum: (value) => Number.isFinite(value),
   description: (value) => typeof value === "string",
   choices: (value) => typeof value === "string",
   isRequired: (value) => typeof value === "boolean",
+  rest: isObject,
   default: (value) => value === null || ["string", "number", "boolean"].includes(typeof value),
 };
 

@@ -1,7 +1,7 @@
 // Marks in node titles: `@name` makes a node's value an input of the published endpoint,
 // `@name=widget` one of several.
 
-const MARK = /(^|\s)@([A-Za-z_]\w*)(?:=(\S+))?(?=\s|$)/g;
+const MARK = /(^|\s)@([A-Za-z_]\w*)(?:=([A-Za-z_][\w.]*))?(?=\s|$)/g;
 
 /** A name that an input may have. */
 export const INPUT_NAME = /^[A-Za-z_]\w*$/;
@@ -23,9 +23,14 @@ export function withoutMark(title, name) {
   return String(title ?? "").replace(MARK, (all, _before, found) => (found === name ? "" : all)).trim();
 }
 
+/** A title without any mark. */
+export function plainTitle(title) {
+  return String(title ?? "").replace(MARK, "").trim();
+}
+
 /** Whether a widget's name can stand in a mark. */
 export function canMark(widget) {
-  return /^\S+$/.test(widget);
+  return /^[A-Za-z_][\w.]*$/.test(widget);
 }
 
 /** A name like a widget's that an input may have and that is not taken. */

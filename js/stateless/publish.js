@@ -16,6 +16,7 @@ export class PublishSection {
   #ctx;
   #cards = [];
   #storing = null;
+  #saved = "";
 
   constructor(ctx) {
     this.#ctx = ctx;
@@ -203,7 +204,7 @@ export class PublishSection {
       : trouble ?? (this.#isBroken() ? "An input needs a correction." : "");
     say(this.why, why);
     mark(this.saver, "aria-disabled", why ? "true" : null);
-    this.preview.show(endpoint, entry);
+    this.preview.show(endpoint, entry, this.#saved === this.#said());
   }
 
   /** Write the endpoint to the server. */
@@ -218,9 +219,11 @@ export class PublishSection {
     try {
       await this.#ctx.client.json("PUT", `/workflow/${encodedPath(path)}`, body);
       showError(this.trouble, null);
+      this.#saved = this.#said();
       await this.published.load();
       this.#ctx.host.toast("success", "Published", `POST …/workflow/${path}`);
       this.preview.choose("call");
+      this.preview.element.scrollIntoView?.({ block: "nearest" });
     } catch (error) {
       showError(this.trouble, error, (id) => this.#ctx.showNode(id));
     }
@@ -228,20 +231,27 @@ export class PublishSection {
     this.#showState();
   }
 
+  /** What would be published of the endpoint beside its graph. */
+  #said() {
+    const { path, summary, description, inputs } = this.endpoint;
+    return JSON.stringify([path, summary, description, wireInputs(inputs)]);
+  }
+
   /** Open a published endpoint in the editor, to be looked at or changed. */
   async open(path) {
+    const { client, host, current } = this.#ctx;
     try {
-      const said = await this.#ctx.client.get(`/workflow/${encodedPath(path)}`);
-      if (!said.graph) throw new Error("It is written in code, and has no graph to open.");
-      await this.#ctx.host.open(said.graph, path.split("/").pop());
-      const inputs = Object.entries(said.inputs ?? {}).map(([name, one]) => formInput(name, one));
-      this.endpoint = { path, summary: said.summary ?? "", description: said.description ?? "", inputs };
-      this.#ctx.host.kept = keptOf(this.endpoint);
-      await this.#ctx.current.refresh();
+      const { definition, summary, description } = await client.get(`/workflow/${encodedPath(path)}`);
+      await host.open(definition.graph, path.split("/").pop());
+      await current.refresh();
+      const inputs = Object.entries(definition.inputs).map(([name, said]) => formInput(name, said));
+      const marked = inputs.length ? inputs : readEndpoint(null, current.graph, current.inputs).inputs;
+      this.endpoint = { path, summary: summary ?? "", description: description ?? "", inputs: marked };
+      this.#saved = this.#said();
       this.#showEndpoint();
       this.#store();
     } catch (error) {
-      this.#ctx.host.toast("error", `${path} cannot be opened`, error.message);
+      host.toast("error", `${path} cannot be opened`, error.message);
     }
   }
 }

@@ -1,6 +1,6 @@
 // The endpoints that the server has.
 
-import { button, fill, h, iconButton, say } from "./dom.js";
+import { button, fill, h, icon, iconButton, say } from "./dom.js";
 import { encodedPath } from "./client.js";
 import { copyFrom } from "./copying.js";
 import { section } from "./fields.js";
@@ -42,16 +42,20 @@ export class PublishedList {
   }
 
   #row(entry) {
-    const copier = iconButton(`Copy a call of ${entry.path}`, "copy", () => copyFrom(copier, this.#call(entry)));
-    const buttons = h("div.st-item-buttons", {}, copier, this.#remover(entry));
-    const open = button(entry.path, () => this.onOpen(entry), { kind: "link", title: `Open ${entry.path} in the editor` });
-    return h("li.st-item", {}, h("div.st-item-main", {}, open, entry.summary && h("p.st-hint", {}, entry.summary)), buttons);
+    const { path, source, summary, error } = entry;
+    const isGraph = source.endsWith(".json");
+    const copier = iconButton(`Copy a call of ${path}`, "copy", () => copyFrom(copier, this.#call(entry)));
+    const open = isGraph ? button(path, () => this.onOpen(entry), { kind: "link", title: `Open ${path} in the editor` }) : h("span", {}, path);
+    const hint = error ? h("p.st-field-error", {}, error)
+      : h("p.st-hint", {}, [!isGraph && source, summary].filter(Boolean).join(" · "));
+    return h("li.st-item", {}, h("div.st-item-main", {}, open, hint),
+      h("div.st-item-buttons", {}, copier, isGraph && this.#remover(entry)));
   }
 
   #call(entry) {
     const url = `${this.#ctx.address}/workflow/${encodedPath(entry.path)}`;
     const key = this.#ctx.key.get() || this.#ctx.needsKey ? {} : null;
-    return snippet("curl", { url, body: { input: entry.example ?? exampleInput(entry.schema) }, key });
+    return snippet("curl", { url, body: { input: exampleInput(entry.schema) }, key });
   }
 
   /** A button that asks first; Escape, or going elsewhere, takes the question back. */
@@ -88,8 +92,7 @@ export class PublishedList {
   }
 }
 
-function wrong(error) {
-  const place = [error.path ?? error.file, error.line].filter(Boolean).join(":");
-  const text = typeof error === "string" ? error : (error.error ?? error.reason ?? error.message ?? "");
-  return h("li.st-item.st-item-wrong", {}, h("i.pi.pi-exclamation-triangle", { "aria-hidden": "true" }), h("span", {}, `${place} ${text}`.trim()));
+function wrong({ file, line, reason }) {
+  const place = line ? `${file}:${line}` : file;
+  return h("li.st-item.st-item-wrong", {}, icon("exclamation-triangle"), h("span", {}, `${place}: ${reason}`));
 }

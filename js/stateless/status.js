@@ -2,13 +2,14 @@
 
 import { addressLine, keyForm } from "./access.js";
 import { fill, h, mark, say } from "./dom.js";
-import { ago, bytes, moment, percent } from "./format.js";
+import { ago, bytes, duration, percent } from "./format.js";
 import { section } from "./fields.js";
 import { progressBar, setProgress } from "./progress.js";
 
 const ROWS = [
   ["queue", "Queue"],
   ["cache", "Cache"],
+  ["webhooks", "Webhooks due"],
   ["publish", "Publishing"],
   ["version", "Version"],
   ["comfyui", "ComfyUI"],
@@ -62,13 +63,13 @@ export class StatusSection {
     const status = this.#ctx.feed.status ?? {};
     this.#showVerdict(health);
     const says = {
-      queue: queueText(status.queue), cache: cacheText(status.cache),
-      publish: { true: "Allowed", false: "Off (ALLOW_PUBLISH)" }[this.#ctx.mayPublish],
-      version: status.version ?? health.version, comfyui: versionOf(status.comfyui ?? status.comfyui_version),
+      queue: queueText(status.queue), cache: cacheText(status.cache), webhooks: webhookText(status.webhooks),
+      publish: { true: "Allowed", false: "Off" }[this.#ctx.mayPublish],
+      version: status.version ?? health.version, comfyui: status.comfyui_version,
     };
     for (const [key, value] of this.#values) say(value, says[key] ?? "–");
     this.#showDownloads(status.downloads ?? []);
-    this.#showWebhooks(failures(status));
+    this.#showWebhooks(status.webhooks?.failures ?? []);
   }
 
   #showVerdict({ isReady, title, reason }) {
@@ -117,9 +118,8 @@ export class StatusSection {
     if (this.webhooks.dataset.key === key) return;
     this.webhooks.dataset.key = key;
     fill(this.webhooks, webhooks.map((one) => {
-      const when = moment(one.failed ?? one.at ?? one.time ?? one.ended);
-      const said = [one.error ?? one.reason, one.attempts && `${one.attempts} tries`, when && ago(when)].filter(Boolean);
-      return h("li.st-item", {}, h("div.st-item-main", {}, h("span.st-webhook-url", { title: one.url }, one.url ?? one.id),
+      const said = [one.error, one.attempts && `${one.attempts} tries`, one.at && ago(one.at)].filter(Boolean);
+      return h("li.st-item", {}, h("div.st-item-main", {}, h("span.st-webhook-url", { title: one.url }, one.url),
         h("p.st-hint", {}, said.join(" · "))));
     }));
   }
@@ -132,25 +132,18 @@ export class StatusSection {
 }
 
 function queueText(queue) {
-  if (queue === undefined || queue === null) return undefined;
-  if (typeof queue === "number") return String(queue);
-  const parts = Object.entries(queue).filter(([, value]) => Number.isFinite(value)).map(([name, value]) => `${value} ${name}`);
-  return parts.join(" · ") || undefined;
+  if (!queue) return undefined;
+  const text = `${queue.running} running · ${Math.max(0, queue.depth - queue.running)} waiting`;
+  return queue.limit ? `${text} · limit ${queue.limit}` : text;
 }
 
 function cacheText(cache) {
-  if (!cache) return undefined;
-  const used = cache.bytes ?? cache.size_bytes ?? cache.used_bytes ?? cache.size;
-  const limit = cache.limit_bytes ?? cache.limit;
-  if (!Number.isFinite(used)) return undefined;
-  return limit ? `${bytes(used)} of ${bytes(limit)}` : `${bytes(used)}, no limit`;
+  if (!Number.isFinite(cache?.bytes)) return undefined;
+  const used = cache.limit_bytes ? `${bytes(cache.bytes)} of ${bytes(cache.limit_bytes)}` : bytes(cache.bytes);
+  return `${used} · ${cache.files} ${cache.files === 1 ? "file" : "files"}`;
 }
 
-function versionOf(comfyui) {
-  return typeof comfyui === "object" && comfyui !== null ? comfyui.version : comfyui;
-}
-
-function failures(status) {
-  const said = status.webhooks?.failed ?? status.failed_webhooks ?? status.webhooks ?? [];
-  return Array.isArray(said) ? said : [];
+function webhookText(webhooks) {
+  if (!Number.isFinite(webhooks?.due)) return undefined;
+  return webhooks.due ? `${webhooks.due}, the oldest for ${duration(webhooks.oldest_due_s * 1000)}` : "None";
 }
