@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from comfyui_stateless.config import LAUNCHER_ONLY, Settings, without_effect
+from comfyui_stateless.config import (
+    LAUNCHER_MARK,
+    LAUNCHER_ONLY,
+    Settings,
+    override,
+    without_effect,
+)
 from comfyui_stateless.errors import ConfigError
 
 
@@ -104,3 +110,27 @@ def test_variables_without_effect_are_named() -> None:
     assert LAUNCHER_ONLY[0] in launcher
     assert "CMD" not in launcher
     assert without_effect({"PATH": "/bin"}) == []
+
+
+def test_below_the_launcher_its_variables_are_no_mistake() -> None:
+    assert without_effect({LAUNCHER_ONLY[0]: "x", LAUNCHER_MARK: "1"}) == []
+
+
+def test_flags_outrank_variables_in_either_spelling(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://one:1")
+    monkeypatch.setenv("HTTP_PROXY", "http://two:2")
+    monkeypatch.setenv("MAX_QUEUE_DEPTH", "1")
+    override({"HTTP_PROXY": "http://three:3", "MAX_QUEUE_DEPTH": "3"})
+    settings = Settings.load()
+    assert settings.http_proxy is not None
+    assert settings.http_proxy.get_secret_value() == "http://three:3"
+    assert settings.max_queue_depth == 3
+
+
+@pytest.mark.parametrize("text", ["!", "whsec_", " "])
+def test_a_secret_that_is_no_base64_is_wrong_and_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("WEBHOOK_SECRET", text)
+    with pytest.raises(ConfigError, match="WEBHOOK_SECRET: .*is no base64"):
+        Settings.load()

@@ -242,6 +242,24 @@ async def test_trouble_in_comfyui_makes_a_server_unready_but_not_unhealthy(serve
     assert (status, body["reason"]) == (503, "The worker thread is gone.")
 
 
+@pytest.mark.parametrize(
+    ("phase", "trouble", "states"),
+    [
+        (Phase.WARMING, None, ("warming", "warming")),
+        (Phase.READY, None, ("ready", "ready")),
+        (Phase.READY, "The worker thread is gone.", ("ready", "trouble")),
+        (Phase.DRAINING, None, ("draining", "draining")),
+    ],
+)
+async def test_probes_tell_the_launcher_the_servers_state(
+    serve: Serve, phase: Phase, trouble: str | None, states: tuple[str, str]
+) -> None:
+    site = await serve(FakeEngine(trouble=trouble), phase=phase)
+    for path, state in zip(("/health", "/ready"), states, strict=True):
+        async with site.client.get(path) as response:
+            assert response.headers["Stateless-State"] == state
+
+
 async def test_a_queue_at_its_limit_makes_a_server_unready_and_takes_prompts_on(
     serve: Serve,
 ) -> None:
