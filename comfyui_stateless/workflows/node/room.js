@@ -14,7 +14,11 @@ const { makeTypes } = require("./types");
 const { program, packages } = workerData;
 const fromPackages = createRequire(path.join(packages, "package.json"));
 const { z } = fromPackages("zod");
+const MAX_REASON = 500;
 const PLACE = /workflow:\/\/\/(\d+):(\d+):(\d+)/;
+const MISSING =
+  "there are zod, ../config, ../types, Node.js's own modules, files beside this one, and packages " +
+  "in a node_modules folder beside it";
 const names = Object.keys(program.modules);
 const loaded = new Map();
 
@@ -28,6 +32,9 @@ z.ZodType.prototype.default = function (value) {
 const config = makeConfig(z, program.surroundings);
 const types = makeTypes(z);
 
+// The frames of Node's own that an import goes through leave no room for the file's among ten.
+Error.stackTraceLimit = 50;
+
 /** Something a file does wrong that has no stack of its own. */
 class Wrong extends Error {}
 
@@ -37,7 +44,12 @@ function importFrom(file, specifier) {
   if (isBuiltin(specifier)) return require(specifier);
   if (/^zod(\/|$)/.test(specifier)) return fromPackages(specifier);
   if (found && found in program.modules) return run(found).exports;
-  return createRequire(file)(found ?? specifier);
+  try {
+    return createRequire(file)(found ?? specifier);
+  } catch (error) {
+    if (error.code !== "MODULE_NOT_FOUND" || !error.message.includes(`'${specifier}'`)) throw error;
+    throw new Error(`cannot import ${specifier}: ${MISSING}`);
+  }
 }
 
 function ours(specifier) {
@@ -133,7 +145,8 @@ function failure(error) {
   const isError = error !== null && typeof error === "object" && "message" in error;
   const reason = isError ? `${error.name ?? "Error"}: ${error.message}` : `${String(error)} was thrown`;
   const trace = String((isError && error.stack) || reason);
-  return { reason, ...placed(trace) };
+  // A message may be a whole document.
+  return { reason: reason.replace(/\s+/g, " ").slice(0, MAX_REASON), ...placed(trace) };
 }
 
 /** Give a stack the names and lines of the files as they were written; say which comes first. */
