@@ -370,6 +370,9 @@ class Engine(Protocol):
     async def models(self) -> dict[str, list[str]]:
         """Return the files of every model folder, by folder name."""
 
+    def variables(self) -> Mapping[str, str]:
+        """Return what comfyui-api's variables, such as ``COMFY_HOME``, would say of this ComfyUI."""
+
     async def definitions(self, class_types: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Return ComfyUI's definitions of classes now; those that it does not have are left out.
 

@@ -284,6 +284,9 @@ class FakeEngine:
     async def models(self) -> dict[str, list[str]]:
         return self._model_files
 
+    def variables(self) -> dict[str, str]:
+        return {"COMFY_HOME": "/comfyui"}
+
     async def definitions(self, class_types: Iterable[str]) -> dict[str, dict[str, Any]]:
         self.definitions_asked += 1
         return {c: self._definitions[c] for c in class_types if c in self._definitions}

@@ -42,6 +42,7 @@ from .models import CODE_FOLDER, ModelFolders
 from .previews import SUPPORT
 from .runs import Run, Runs
 from .submit import Accepted, Submission
+from .variables import variables
 from .watchdog import Watchdog
 
 log = logging.getLogger("comfyui_stateless.host")
@@ -146,6 +147,9 @@ class ComfyEngine:
 
     async def models(self) -> dict[str, list[str]]:
         return await asyncio.to_thread(_models)
+
+    def variables(self) -> dict[str, str]:
+        return variables()
 
     async def definitions(self, class_types: Iterable[str]) -> dict[str, dict[str, Any]]:
         return await asyncio.to_thread(definitions, tuple(class_types))

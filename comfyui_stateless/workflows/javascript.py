@@ -37,8 +37,8 @@ class JavaScript:
         cache_dir: Below it npm puts the packages that the files need, once.
         packages: Where they are already; None lets npm get them.
         limit_s: Seconds that a file's code may take to load, or for one graph.
-        variables: What ``../config`` is to say where our own variables do not: ``COMFY_HOME``,
-            ``MODEL_DIR``, ``INPUT_DIR``, ``OUTPUT_DIR``, ``COMFYUI_PORT_HOST``.
+        variables: What ``process.env`` and ``../config`` say, whatever our own variables do:
+            ``COMFY_HOME``, ``MODEL_DIR``, ``INPUT_DIR``, ``OUTPUT_DIR``, ``COMFYUI_PORT_HOST``.
     """
 
     def __init__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,11 +24,18 @@ class Loaders:
     Args:
         cache_dir: Where the packages of JavaScript files are kept.
         node_packages: Where they are already, None if they are not.
+        variables: What JavaScript files find in their environment, whatever ours says.
     """
 
-    def __init__(self, cache_dir: Path, node_packages: Path | None = None) -> None:
+    def __init__(
+        self,
+        cache_dir: Path,
+        node_packages: Path | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self._cache_dir = cache_dir
         self._node_packages = node_packages
+        self._variables = variables
         self._javascript: JavaScript | None = None
         self._python = asyncio.Semaphore(AT_ONCE)
 
@@ -73,5 +81,7 @@ class Loaders:
         from .javascript import JavaScript
 
         if self._javascript is None:
-            self._javascript = JavaScript(self._cache_dir, self._node_packages)
+            self._javascript = JavaScript(
+                self._cache_dir, self._node_packages, variables=self._variables
+            )
         return self._javascript

@@ -79,7 +79,7 @@ class Node:
 
     Args:
         limit_s: Seconds that a file's code may take for one request.
-        variables: What the environment has besides ours, where ours does not say otherwise.
+        variables: What the environment has besides ours, and instead of it.
     """
 
     def __init__(self, limit_s: float, variables: Mapping[str, str]) -> None:
@@ -143,7 +143,7 @@ class Node:
             node,
             str(SCRIPT),
             json.dumps(options),
-            env={**self._variables, **without_secrets()},
+            env={**without_secrets(), **self._variables},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -306,8 +306,8 @@ async def test_the_config_knows_comfyui_but_no_secret(
     monkeypatch.setenv("HTTP_PROXY", "http://user:proxy_s3cret@proxy.example:3128")
     monkeypatch.setenv("NO_PROXY", "localhost")
     monkeypatch.setenv("MY_OWN", "mine")
-    monkeypatch.delenv("COMFY_HOME", raising=False)
-    js = JavaScript(tmp_path, packages(), variables={"COMFY_HOME": "/srv/ComfyUI", "MY_OWN": "x"})
+    monkeypatch.setenv("COMFY_HOME", "/of/the/launcher")
+    js = JavaScript(tmp_path, packages(), variables={"COMFY_HOME": "/srv/ComfyUI"})
     top = 'import config from "../config";'
     body = """return graph({
       env: JSON.stringify(process.env), own: process.env.MY_OWN, proxy: process.env.NO_PROXY,
