@@ -110,7 +110,11 @@ def connect(folder: Path) -> sqlite3.Connection:
     database = sqlite3.connect(
         folder / DATABASE, timeout=WAIT_S, isolation_level=None, check_same_thread=False
     )
-    database.execute("PRAGMA synchronous = FULL")
+    try:
+        database.execute("PRAGMA synchronous = FULL")
+    except BaseException:
+        database.close()
+        raise
     return database
 
 
