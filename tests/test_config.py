@@ -132,5 +132,5 @@ def test_a_secret_that_is_no_base64_is_wrong_and_not_repeated(
     monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     monkeypatch.setenv("WEBHOOK_SECRET", text)
-    with pytest.raises(ConfigError, match="WEBHOOK_SECRET: .*is no base64"):
+    with pytest.raises(ConfigError, match=r"WEBHOOK_SECRET: .*is no base64"):
         Settings.load()

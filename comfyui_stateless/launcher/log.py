@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from functools import partial
-from typing import BinaryIO, TextIO
+from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from ..config import LOG_LEVELS, LogLevel
 from .lines import Levels
@@ -87,6 +87,12 @@ class Writer:
             return data
 
 
+if TYPE_CHECKING:
+    _StreamHandler = logging.StreamHandler[TextIO]
+else:  # Python 3.10 cannot be told of what
+    _StreamHandler = logging.StreamHandler
+
+
 class _Format(logging.Formatter):
     """How a record of the launcher's looks."""
 
@@ -103,7 +109,7 @@ class _Format(logging.Formatter):
         return f"[launcher] {warning}{message}"
 
 
-class Log(logging.StreamHandler[TextIO]):
+class Log(_StreamHandler):
     """Puts the launcher's records and ComfyUI's lines into one log.
 
     It counts as a handler of the terminal's, so that progress bars take its place while they are

@@ -202,6 +202,7 @@ class Launcher:
         self._relay = relay
         self._life = Life()
         self._stop = Stop()
+        self._later: asyncio.Task[None] | None = None
 
     async def run(self) -> int:
         """Bring everything up, keep it up, and take it down again; return the exit code.
@@ -217,12 +218,15 @@ class Launcher:
             try:
                 return await self._until_ended(health)
             finally:
-                self._release()
+                await self._let_go()
                 await health.close()
                 await gateway.close(0 if self._stop.at_once.is_set() else LAST_REPLIES_S)
 
-    def _release(self) -> None:
-        """Let go of the models that the manifest has brought."""
+    async def _let_go(self) -> None:
+        """Give up what is still being installed, and let go of the models that were."""
+        if self._later is not None:
+            self._later.cancel()
+            await asyncio.wait({self._later}, timeout=LETTING_GO_S)
         if self._setup.manifest is not None:
             from ..manifest import release
 
@@ -237,7 +241,8 @@ class Launcher:
         if work.done():
             return work.result()
         self._life.enter(Phase.DRAINING)
-        work.cancel()
+        for task in filter(None, (work, self._later)):
+            task.cancel()
         at_once = asyncio.ensure_future(self._stop.at_once.wait())
         await asyncio.wait({work, at_once}, timeout=LETTING_GO_S, return_when="FIRST_COMPLETED")
         at_once.cancel()
@@ -246,19 +251,14 @@ class Launcher:
 
     async def _work(self, health: Health, started: list[Supervisor]) -> int:
         """Install, start and watch; return the exit code."""
-        later: asyncio.Task[None] | None = None
         try:
             supervisor = await self._prepare(health)
             started.append(supervisor)
-            later = asyncio.ensure_future(self._install_later(supervisor.was_up))
+            self._later = asyncio.ensure_future(self._install_later(supervisor.was_up))
             return await supervisor.run()
         except StatelessError as error:
             log.error("%s", error.message)
             return FAILED
-        finally:
-            if later is not None:
-                later.cancel()
-                await asyncio.wait({later}, timeout=LETTING_GO_S)
 
     async def _prepare(self, health: Health) -> Supervisor:
         """Do what comes before the start of ComfyUI.

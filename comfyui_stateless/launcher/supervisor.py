@@ -143,12 +143,18 @@ class Supervisor:
         code = child.ended.result()
         if code == 0 and self._session.with_name("session.reboot").exists():
             return Ending(0, "ComfyUI has ended for a reboot.", is_wanted=True)
-        how = f"of signal {-code}" if code < 0 else f"with exit code {code}"
+        how = f"of {_name(-code)}" if code < 0 else f"with exit code {code}"
         if watch.is_up:
             return Ending(shell_code(code), f"ComfyUI has ended {how}.")
         lines = f" Its last lines:{child.last_lines}" if child.last_lines else ""
         message = f"ComfyUI has ended {how} while it was starting."
         return Ending(shell_code(code), message, last_lines=lines)
+
+
+def _name(number: int) -> str:
+    """Return the name of a signal, with what it mostly comes of."""
+    name = signal.Signals(number).name if number in signal.valid_signals() else f"signal {number}"
+    return f"{name} (is there enough memory?)" if number == signal.SIGKILL else name
 
 
 def _check_port(host: str, port: int) -> None:
@@ -157,7 +163,10 @@ def _check_port(host: str, port: int) -> None:
     Raises:
         OSError: Somebody does, or the address cannot be listened on.
     """
-    family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    try:
+        family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except socket.gaierror as error:
+        raise OSError(error.errno, f"DIRECT_ADDRESS {host}: {error.strerror}") from error
     with contextlib.closing(socket.socket(family, kind)) as probe:
         # As ComfyUI's server does: connections of an earlier one may linger on the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -106,3 +106,14 @@ def test_a_dry_run_tells_the_models_and_brings_none(tmp_path: Path, origin: Orig
         assert launcher.ended() == 0
         assert "early.bin" in launcher.log
         assert not any("early.bin" in name for _, _, names in os.walk(tmp_path) for name in names)
+
+
+def test_a_model_that_is_still_coming_delays_no_end(tmp_path: Path, origin: Origin) -> None:
+    gate = threading.Event()
+    origin.files = {"/late.bin": File(b"x" * 1_000_000, gate=gate)}
+    with Launched(tmp_path, settings=manifest(origin, after_start=["late.bin"])) as launcher:
+        launcher.until_ready()
+        until(lambda: origin.seen, "fetching")
+        launcher.tell(signal.SIGTERM)
+        assert launcher.ended(5) == 0
+        gate.set()

@@ -27,7 +27,7 @@ def test_it_serves_comfyui_once_it_is_up_and_ends_in_order(tmp_path: Path) -> No
         assert launcher.request("/models").json["pids"] == launcher.pids
         launcher.tell(signal.SIGTERM)
         assert launcher.ended() == 0
-        assert not any(map(is_alive, launcher.pids))
+        until(lambda: not any(map(is_alive, launcher.pids)), "nothing left", 5)
         assert "draining" in launcher.log
 
 
@@ -89,7 +89,7 @@ def test_it_ends_with_the_signal_that_comfyui_died_of(tmp_path: Path) -> None:
         launcher.until_ready()
         os.kill(launcher.pids[0], signal.SIGKILL)
         assert launcher.ended() == 137
-        assert "ComfyUI has ended of signal 9." in launcher.log
+        assert "ComfyUI has ended of SIGKILL (is there enough memory?)." in launcher.log
 
 
 def test_a_comfyui_that_is_killed_is_started_again_and_works(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_comfyui_that_is_killed_is_started_again_and_works(tmp_path: Path) -> 
         os.kill(first[0], signal.SIGKILL)
         until(lambda: len(launcher.pids) > len(first), "started again")
         launcher.until_ready()
-        assert not any(map(is_alive, first))
+        until(lambda: not any(map(is_alive, first)), "nothing left", 5)
         assert launcher.status("/health") == 200
 
 
@@ -156,7 +156,7 @@ def test_processes_that_left_comfyuis_group_end_with_it(tmp_path: Path) -> None:
         launcher.until_ready()
         os.kill(launcher.pids[0], signal.SIGKILL)
         launcher.ended()
-        assert not any(map(is_alive, launcher.pids))
+        until(lambda: not any(map(is_alive, launcher.pids)), "nothing left", 5)
 
 
 def test_comfyui_does_not_outlive_a_launcher_that_is_killed(tmp_path: Path) -> None:

@@ -88,6 +88,10 @@ class Watched:
             assert time.monotonic() < deadline, f"{what}: {self.life}, {self.output[-5:]}"
             await asyncio.sleep(0.01)
 
+    async def until_gone(self) -> None:
+        # Killed processes take a moment to be gone.
+        await self.until(lambda: not any(map(is_alive, self.pids)), "gone")
+
     async def until_warm(self, starts: int = 1) -> None:
         await self.until(lambda: len(self.pids) == starts and self.life.warm, "warm")
         await self.until(lambda: self.life.phase is Phase.UP, "up")
@@ -98,7 +102,7 @@ async def watched(tmp_path: Path) -> AsyncIterator[Watched]:
     watched = Watched(tmp_path)
     yield watched
     await watched.close()
-    assert not any(map(is_alive, watched.pids))
+    await watched.until_gone()
 
 
 def open_files() -> int:
@@ -145,7 +149,7 @@ async def test_what_does_not_drain_is_killed_with_all_of_its_group(
     await watched.until(lambda: watched.life.warm, "warm")
     assert await watched.stop() == 137
     assert "has not ended within 0.4 s of SIGTERM" in caplog.text
-    assert not any(map(is_alive, watched.pids))
+    await watched.until_gone()
 
 
 async def test_trouble_that_lasts_is_ended_by_a_restart(
