@@ -8,7 +8,7 @@ PREFIX = "/api/stateless"
 """Where the extension is in ComfyUI's own server."""
 
 _OURS = re.compile(
-    r"/(?:interrupt|download|models|validate|openapi\.json|metrics|events"
+    r"/(?:interrupt|download|models|validate|openapi\.json|metrics|events|status"
     # Of the documentation one level: below it ComfyUI has the pages of its nodes.
     r"|docs(?:/[^/]*)?|(?:prompt|workflow|jobs)(?:/.*)?)",
     re.DOTALL,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -18,7 +19,7 @@ from .upstream import Upstream
 MESSAGE_BYTES = 256 * 1024 * 1024
 """The largest message, in either direction; ComfyUI itself takes 4 MiB."""
 
-CLOSE_S = 5.0
+CLOSE_S = 2.0
 
 _OF_THE_HANDSHAKE = "sec-websocket-"
 
@@ -67,12 +68,12 @@ async def bridge(
         await client.prepare(request)
         end = await _first_end(client, server)
         if end.code is not None:
-            await end.source.close(code=end.code)
-            await end.drain.close(code=end.code, message=end.reason.encode())
+            await _close(end.source, end.code)
+            await _close(end.drain, end.code, end.reason)
         elif request.transport is not None:
             request.transport.abort()
     finally:
-        await server.close(code=WSCloseCode.GOING_AWAY)
+        await _close(server, WSCloseCode.GOING_AWAY)
     return client
 
 
@@ -144,6 +145,12 @@ async def _send(drain: Client | Server, kind: WSMsgType, data: Any) -> None:
         await drain.ping(bytes(data))
     else:
         await drain.pong(bytes(data))
+
+
+async def _close(side: Client | Server, code: int, reason: str = "") -> None:
+    """Tell a side of the end; what does not answer in time, while it sends on, is cut off."""
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(side.close(code=code, message=reason.encode()), CLOSE_S)
 
 
 def _code(received: int) -> int:

@@ -19,7 +19,7 @@ def test_every_route_of_the_api_is_reached() -> None:
     [
         "/prompt", "/prompt/a", "/prompt/a%2Fb", "/prompt/a/events", "/prompt/", "/prompt/a//b",
         "/workflow", "/workflow/flux/txt2img", "/docs", "/docs/", "/docs/json", "/docs/swagger.css",
-        "/jobs", "/events", "/metrics", "/openapi.json", "/prompt/..a", "/prompt/%2e%2ea",
+        "/jobs", "/jobs/a/thumbnail", "/events", "/status", "/metrics", "/openapi.json", "/prompt/..a", "/prompt/%2e%2ea",
     ],
 )  # fmt: skip
 def test_a_path_of_the_api_keeps_its_spelling(path: str) -> None:
