@@ -22,6 +22,7 @@ from tests.package.tools import CHECKOUT, run, tool, tracked
 
 MAIN = CHECKOUT / "docker" / "Dockerfile"
 EXAMPLE = CHECKOUT / "examples" / "docker"
+DOCKERFILES = [MAIN, EXAMPLE / "Dockerfile", CHECKOUT / "examples" / "runpod" / "Dockerfile"]
 IGNORED = CHECKOUT / "docker" / "Dockerfile.dockerignore"
 
 # As the specification has it: with what the image is built from, "api" only where it is in it.
@@ -71,12 +72,12 @@ def stage(image: Dockerfile, name: str) -> Stage:
     return next(each for each in image.stages if each.name == name)
 
 
-@pytest.mark.parametrize("path", [MAIN, EXAMPLE / "Dockerfile"], ids=["image", "example"])
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.parent.name)
 def test_the_linter_has_nothing_to_say(path: Path, tmp_path: Path) -> None:
     assert run([tool("hadolint"), path], CHECKOUT, tmp_path) == ""
 
 
-@pytest.mark.parametrize("path", [MAIN, EXAMPLE / "Dockerfile"], ids=["image", "example"])
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.parent.name)
 def test_every_step_is_a_script_that_a_shell_can_read(path: Path) -> None:
     steps = [step for each in read(path).stages for step in each.all("RUN")]
     assert steps
@@ -146,9 +147,9 @@ def test_what_is_copied_is_there(image: Dockerfile) -> None:
             assert copy.flags.get("from", "wheel") in known
             if "from" not in copy.flags:
                 assert copy.arguments == [".", "/source"]
-    example = read(EXAMPLE / "Dockerfile").stages[0]
-    for copy in example.all("COPY"):
-        assert (EXAMPLE / copy.arguments[0]).is_file()
+    for path in DOCKERFILES[1:]:
+        for copy in read(path).stages[0].all("COPY"):
+            assert (path.parent / copy.arguments[0]).is_file()
 
 
 def test_the_context_holds_what_the_wheel_is_built_from(tmp_path: Path, tree: Path) -> None:
@@ -201,8 +202,8 @@ def test_folders_that_outlive_a_container_belong_to_its_user(image: Dockerfile) 
     assert all(place in made for place in places)
 
 
-def test_the_example_stands_on_the_image_that_is_baked(bake: dict[str, Any]) -> None:
+def test_the_examples_stand_on_the_image_that_is_baked(bake: dict[str, Any]) -> None:
     (tag,) = target(bake, "runtime")["tags"]
-    assert read(EXAMPLE / "Dockerfile").defaults["BASE"] == tag
+    assert {read(path).defaults["BASE"] for path in DOCKERFILES[1:]} == {tag}
     kubernetes = (CHECKOUT / "examples" / "kubernetes" / "kustomization.yaml").read_text()
     assert f"newTag: {tag.partition(':')[2]}\n" in kubernetes

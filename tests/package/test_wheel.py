@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 import tarfile
+import time
+import urllib.error
+import urllib.request
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +21,14 @@ from pathlib import Path
 import pytest
 
 from comfyui_stateless import __version__
-from tests.comfyui.server import Install
-from tests.package.fresh import FreshServer, require_answers
+from tests.comfyui.server import Install, free_port
+from tests.package.fresh import GRAPH, FreshServer, require_answers
 from tests.package.tools import run, tool, tracked
 
 NAME = f"comfyui_stateless-{__version__}"
 OWN = ("__init__.py", "requirements.txt")
+START_S = 120
+OF_USERS = {"custom_nodes", "models", "input", "output", "temp", "user", ".venv", "venv", ".git"}
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +109,70 @@ def test_an_installed_wheel_links_itself_into_a_comfyui_and_answers_there(
     python = environment / "bin" / "python"
     with FreshServer(replace(install, python=python), tmp_path) as server:
         require_answers(server)
+
+
+def test_the_console_script_says_its_version_and_its_flags(environment: Path) -> None:
+    script = environment / "bin" / "comfyui-stateless"
+    said = {
+        flag: subprocess.run([script, flag], capture_output=True, text=True, check=True).stdout
+        for flag in ("--version", "--help")
+    }
+    assert said["--version"] == f"comfyui-stateless {__version__}\n"
+    assert "--comfy-home" in said["--help"]
+
+
+@pytest.mark.comfyui
+def test_the_console_script_serves_a_comfyui_that_has_never_seen_the_extension(
+    environment: Path, install: Install, tmp_path: Path
+) -> None:
+    home, port = fresh_home(install, tmp_path), free_port()
+    command: list[str | Path] = [environment / "bin" / "comfyui-stateless", "--comfy-home", home]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--comfyui-port-host"]
+    command += [str(free_port()), "--state-dir", tmp_path / "state", "--cache-dir", tmp_path / "c"]
+    with (
+        (tmp_path / "log").open("wb") as log,
+        subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path) as launcher,
+    ):
+        try:
+            wait_until_healthy(launcher, port, tmp_path / "log")
+            assert json.loads(posted(port))["images"]
+            assert (home / "custom_nodes" / "comfyui-stateless" / "__init__.py").is_symlink()
+        finally:
+            launcher.send_signal(signal.SIGTERM)
+        assert launcher.wait(60) == 0
+
+
+def fresh_home(install: Install, folder: Path) -> Path:
+    """Return a copy of a ComfyUI without packs, models, and what it has made."""
+
+    def own(place: str, _names: list[str]) -> set[str]:
+        return OF_USERS if Path(place) == install.home else {"__pycache__"}
+
+    return Path(shutil.copytree(install.home, folder / "ComfyUI", ignore=own))
+
+
+def wait_until_healthy(launcher: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + START_S
+    while not is_healthy(port):
+        assert launcher.poll() is None, log.read_text()[-4000:]
+        assert time.monotonic() < deadline, log.read_text()[-4000:]
+        time.sleep(0.2)
+
+
+def is_healthy(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+            return True
+    except urllib.error.HTTPError as error:
+        error.close()
+        return False
+    except OSError:
+        return False
+
+
+def posted(port: int) -> bytes:
+    headers = {"Content-Type": "application/json"}
+    body = json.dumps({"prompt": GRAPH}).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/prompt", body, headers)
+    with urllib.request.urlopen(request, timeout=60) as response:
+        return bytes(response.read())
