@@ -356,7 +356,13 @@ def load(kind: type[S]) -> S:
         return kind(**_proxies(os.environ))
     except ValidationError as error:
         found = error.errors(include_input=False)
-        raise wrong_variables({str(e["loc"][0]).upper(): e["msg"] for e in found}) from None
+        reasons = {str(e["loc"][0]).upper(): _reason(e["msg"]) for e in found}
+        raise wrong_variables(reasons) from None
+
+
+def _reason(message: str) -> str:
+    """Return pydantic's message; of a check of our own, what that says."""
+    return message.removeprefix("Value error, ")
 
 
 def wrong_variables(wrong: Mapping[str, str]) -> ConfigError:

@@ -8,6 +8,9 @@ FAILED = 1
 WRONG = 2
 """A setting, a flag or the manifest is wrong."""
 
+CANNOT_RUN = (126, 127)
+"""What shells, and our leash, say of a command that cannot be run, or is not there."""
+
 SIGNALLED = 128
 """What shells add to the number of the signal that a process died of."""
 

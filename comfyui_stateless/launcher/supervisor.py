@@ -17,7 +17,7 @@ from typing import Any
 from ..config import LAUNCHER_MARK
 from .backoff import Backoff
 from .child import Child, Command
-from .exit_codes import FAILED, shell_code
+from .exit_codes import CANNOT_RUN, FAILED, shell_code
 from .health import Health
 from .life import Life, Phase
 from .watch import Ending, Rules, Watch
@@ -148,7 +148,8 @@ class Supervisor:
             return Ending(shell_code(code), f"ComfyUI has ended {how}.")
         lines = f" Its last lines:{child.last_lines}" if child.last_lines else ""
         message = f"ComfyUI has ended {how} while it was starting."
-        return Ending(shell_code(code), message, last_lines=lines)
+        is_hopeless = code in CANNOT_RUN and not self.was_up.is_set()
+        return Ending(shell_code(code), message, last_lines=lines, is_final=is_hopeless)
 
 
 def _name(number: int) -> str:

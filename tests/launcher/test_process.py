@@ -84,6 +84,15 @@ def test_it_ends_with_comfyuis_code_and_last_words(tmp_path: Path) -> None:
         assert "WARNING: asked for die" in message
 
 
+@pytest.mark.parametrize(("command", "code"), [("no-such-program --x", 127), ("/dev/null", 126)])
+def test_a_command_that_cannot_be_run_is_not_tried_again(
+    tmp_path: Path, command: str, code: int
+) -> None:
+    with Launched(tmp_path, settings={**ON, "CMD": command}) as launcher:
+        assert launcher.ended() == code
+        assert f"{command.split()[0]} cannot be run" in launcher.log
+
+
 def test_it_ends_with_the_signal_that_comfyui_died_of(tmp_path: Path) -> None:
     with Launched(tmp_path, {"forks": True}) as launcher:
         launcher.until_ready()
