@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from .commands import Command, Output, failed, run
+from .commands import NOT_STARTED, Command, Output, failed, run
 from .entries import Entry, Manifest, Place
 from .progress import Report
 
@@ -56,7 +56,7 @@ async def missing_of(entries: Sequence[Entry]) -> list[Entry]:
     names = sorted({entry.text.partition("=")[0].partition("/")[0] for entry in entries})
     command = ["dpkg-query", "--show", "--showformat", _FORMAT, *names]
     output = await run(Command(command, variables=_QUIET))
-    if output.code == 127:
+    if output.code == NOT_STARTED:
         raise failed(entries, "apt packages need a Debian or Ubuntu, and there is no dpkg-query")
     rows = [line.split("|") for line in output.lines if line.startswith("installed|")]
     found = {(name, version) for _, name, _, version in rows}

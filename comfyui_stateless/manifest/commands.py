@@ -8,10 +8,11 @@ import os
 import re
 import signal
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..config import Settings, inherited
 from ..errors import InstallationFailed
@@ -30,6 +31,9 @@ MAX_LINES = 20_000
 GRACE_S = 5.0
 """Seconds between the wish that a program ends and its end by force."""
 
+NOT_STARTED = 1000
+"""The code of a program that is not there, or no program."""
+
 MAX_REST = 1024 * 1024
 """Characters of a line that is not yet at its end."""
 
@@ -43,7 +47,7 @@ class Output:
     """What came of a program.
 
     Attributes:
-        code: Its exit code; negative is the signal that ended it; 127 where it cannot be started.
+        code: Its exit code; negative is the signal that ended it; ``NOT_STARTED``.
         lines: What it wrote, to either stream; secrets may be in it.
     """
 
@@ -58,6 +62,8 @@ class Output:
     @property
     def ending(self) -> str:
         """How it ended, with its last lines, for a message."""
+        if self.code == NOT_STARTED:
+            return self.lines[0]
         how = f"was ended by signal {-self.code}" if self.code < 0 else f"ended with {self.code}"
         last = [f"  {shown(line)[:MAX_LINE]}" for line in self.lines[-TAIL_LINES:]]
         return "\n".join([f"{how}. Its last lines:", *last]) if last else f"{how}, without a word"
@@ -79,56 +85,99 @@ class Command:
 
 
 async def run(command: Command, label: str = "", report: Report | None = None) -> Output:
-    """Run a program to its end; cancelled, it and all that it has started are ended.
+    """Run a program to its end; cancelled, it and all that it has started are ended first.
 
     Args:
         label: The entry that it runs for.
         report: Told of each line that it writes.
     """
+    lines, unwanted = _Lines(label, report), asyncio.Event()
+    # In a task of its own: a cancellation while it starts would leave its children alone.
+    running = asyncio.ensure_future(_run(command, lines, unwanted))
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command.arguments,
-            cwd=command.cwd,
-            env=_environment(command.variables),
-            stdin=asyncio.subprocess.DEVNULL if command.stdin is None else asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )
+        code = await asyncio.shield(running)
+    except asyncio.CancelledError:
+        unwanted.set()
+        await asyncio.wait({running})
+        raise
     except OSError as error:
-        return Output(127, (f"{command.arguments[0]} cannot be started: {error.strerror}",))
-    lines = _Lines(label, report)
-    reading = asyncio.ensure_future(_read(process, command.stdin, lines))
+        return Output(NOT_STARTED, (f"cannot be started: {error.strerror}",))
+    return Output(code, tuple(lines.kept))
+
+
+async def _run(command: Command, lines: _Lines, unwanted: asyncio.Event) -> int:
+    """Run a program until it ends, or is unwanted; return its exit code."""
+    # A pipe of our own, because asyncio's keeps wait() from returning while a grandchild has it.
+    reading_end, writing_end = os.pipe()
     try:
-        await process.wait()
-        await asyncio.wait({reading}, timeout=GRACE_S)
+        process = await _start(command, writing_end)
+    except BaseException:
+        os.close(reading_end)
+        raise
     finally:
-        await asyncio.shield(_end(process, reading))
-    return Output(process.returncode or 0, tuple(lines.kept))
+        os.close(writing_end)
+    talking = [
+        asyncio.ensure_future(_read(reading_end, lines)),
+        asyncio.ensure_future(_write(process, command.stdin or "")),
+    ]
+    await _until(process.wait(), unwanted.wait())
+    await _end(process)
+    await asyncio.wait(talking, timeout=GRACE_S)
+    for task in talking:
+        task.cancel()
+    await asyncio.gather(*talking, return_exceptions=True)
+    return await process.wait()
 
 
-async def _read(process: asyncio.subprocess.Process, stdin: str | None, lines: _Lines) -> None:
-    if process.stdin is not None and stdin is not None:
-        process.stdin.write(stdin.encode())
+async def _start(command: Command, output: int) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *command.arguments,
+        cwd=command.cwd,
+        env=_environment(command.variables),
+        stdin=asyncio.subprocess.DEVNULL if command.stdin is None else asyncio.subprocess.PIPE,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+    )
+
+
+async def _until(*events: Coroutine[Any, Any, object]) -> None:
+    """Wait for the first of several things."""
+    tasks = [asyncio.ensure_future(event) for event in events]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _read(descriptor: int, lines: _Lines) -> None:
+    reader = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: protocol, os.fdopen(descriptor, "rb"))
+    try:
+        while chunk := await reader.read(CHUNK_BYTES):
+            lines.add(chunk)
+    finally:
+        transport.close()
+        lines.end()
+
+
+async def _write(process: asyncio.subprocess.Process, text: str) -> None:
+    if process.stdin is not None:
         with suppress(ConnectionError):
+            process.stdin.write(text.encode())
             await process.stdin.drain()
         process.stdin.close()
-    assert process.stdout is not None
-    while chunk := await process.stdout.read(CHUNK_BYTES):
-        lines.add(chunk)
-    lines.end()
 
 
-async def _end(process: asyncio.subprocess.Process, reading: asyncio.Future[None]) -> None:
-    """End what is left of a program and of its children."""
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End what is left of a program and of what it has started."""
     _signal(process.pid, signal.SIGTERM)
     if process.returncode is None:
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(process.wait(), GRACE_S)
     _signal(process.pid, signal.SIGKILL)
-    await process.wait()
-    with suppress(asyncio.TimeoutError, ConnectionError):
-        await asyncio.wait_for(reading, GRACE_S)
 
 
 def _signal(group: int, number: signal.Signals) -> None:
