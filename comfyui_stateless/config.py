@@ -25,48 +25,16 @@ from .access import (
     origins,
     split_list,
 )
-from .errors import ConfigError
+from .variables import (
+    LAUNCHER_MARK,
+    LAUNCHER_ONLY,
+    OTHER_SECRETS,
+    PROXIES,
+    SALAD_METADATA_URL,
+    wrong_variables,
+)
 
 __all__ = ["AzureAccount", "HttpAccess", "HuggingFaceAccess", "Proxies", "Settings"]
-
-LAUNCHER_ONLY = (
-    "ALWAYS_RESTART_COMFYUI",
-    "BASE",
-    "CMD",
-    "COMFYUI_HANG_S",
-    "COMFYUI_PORT_HOST",
-    "COMFY_HOME",
-    "DIRECT_ADDRESS",
-    "EXPOSE_COMFYUI",
-    "HOST",
-    "INPUT_DIR",
-    "LOG_FORMAT",
-    "MANIFEST",
-    "MANIFEST_JSON",
-    "MODEL_DIR",
-    "OUTPUT_DIR",
-    "PORT",
-    "STARTUP_CHECK_INTERVAL_S",
-    "STARTUP_CHECK_MAX_TRIES",
-)
-"""Variables that only the launcher reads: inside ComfyUI they change nothing."""
-
-LAUNCHER_MARK = "COMFYUI_STATELESS_LAUNCHER"
-"""A variable that the launcher gives to ComfyUI, and so to all that ComfyUI starts."""
-
-SALAD_METADATA_URL = "SALAD_METADATA_URL"
-"""A variable of ours, where all others that begin so are SaladCloud's."""
-
-_OTHER_SECRETS = frozenset(
-    {
-        "AWS_ACCESS_KEY_ID",
-        "AWS_SECRET_ACCESS_KEY",
-        "AWS_SESSION_TOKEN",
-        "HUGGING_FACE_HUB_TOKEN",
-        "MANIFEST_JSON",
-    }
-)
-"""Variables with secrets in them that are no field of ``Settings``: libraries read them."""
 
 LogLevel = Literal["trace", "debug", "info", "warn", "error", "fatal"]
 
@@ -78,8 +46,6 @@ LOG_LEVELS: Mapping[str, int] = {
     "error": logging.ERROR,
     "fatal": logging.CRITICAL,
 }
-
-PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 
 
 class Settings(BaseSettings):
@@ -256,7 +222,7 @@ class Settings(BaseSettings):
 
     @field_validator("http_trusted_origins", "http_auth_allowed_origins")
     @classmethod
-    def _areorigins(cls, value: str | None) -> str | None:
+    def _are_origins(cls, value: str | None) -> str | None:
         for origin in split_list(value or ""):
             if origin != "*":
                 origin_of(origin, exact=True)
@@ -365,12 +331,6 @@ def _reason(message: str) -> str:
     return message.removeprefix("Value error, ")
 
 
-def wrong_variables(wrong: Mapping[str, str]) -> ConfigError:
-    """Return the error for variables whose values are wrong, by name, each with its reason."""
-    listing = "; ".join(f"{name}: {reason}" for name, reason in wrong.items())
-    return ConfigError(f"Wrong environment variables: {listing}.", details={"variables": wrong})
-
-
 def override(values: Mapping[str, str]) -> None:
     """Set variables of this process, and so of all that it starts, as if they had come with it.
 
@@ -422,7 +382,7 @@ def without_secrets(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     return {
         name: value
         for name, value in environ.items()
-        if name.upper() not in _OTHER_SECRETS
+        if name.upper() not in OTHER_SECRETS
         and (name.lower() not in secret or (name.lower() in PROXIES and "@" not in value))
     }
 

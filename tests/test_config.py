@@ -4,14 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from comfyui_stateless.config import (
-    LAUNCHER_MARK,
-    LAUNCHER_ONLY,
-    Settings,
-    override,
-    without_effect,
-)
+from comfyui_stateless.config import Settings, override, without_effect
 from comfyui_stateless.errors import ConfigError
+from comfyui_stateless.variables import LAUNCHER_MARK, LAUNCHER_ONLY
 
 
 @pytest.fixture(autouse=True)

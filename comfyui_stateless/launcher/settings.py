@@ -10,8 +10,9 @@ from typing import Literal, TypeVar
 from pydantic import Field, FilePath, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from ..config import Settings, load, wrong_variables
+from ..config import Settings, load
 from ..errors import ConfigError
+from ..variables import wrong_variables
 
 S = TypeVar("S", bound=BaseSettings)
 

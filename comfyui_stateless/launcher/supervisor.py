@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..config import LAUNCHER_MARK
+from ..variables import LAUNCHER_MARK
 from .backoff import Backoff
 from .child import Child, Command
 from .exit_codes import CANNOT_RUN, FAILED, shell_code

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from comfyui_stateless.config import LAUNCHER_ONLY, Settings
+from comfyui_stateless.config import Settings
 from comfyui_stateless.errors import ConfigError
 from comfyui_stateless.launcher.flags import parse
 from comfyui_stateless.launcher.settings import LauncherSettings, read_configuration
+from comfyui_stateless.variables import LAUNCHER_ONLY
 
 ALL = {**LauncherSettings.model_fields, **Settings.model_fields}
 
