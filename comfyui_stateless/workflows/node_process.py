@@ -1,4 +1,4 @@
-"""One long-lived Node.js: requests and answers are JSON lines on its pipes, in any order."""
+"""One long-lived Node.js: requests and answers go over its pipes, in any order."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from ..config import without_secrets
-from ..wire import to_json
+from .node_frames import LONGEST_LINE, Texts, read_frame, write_frame
 
 log = logging.getLogger("comfyui_stateless.workflows")
 
 SCRIPT = Path(__file__).parent / "node" / "main.js"
 OLDEST = 18
-LONGEST_LINE = 2**30
 END_S = 2
 PATIENCE = 4
 """Times the files' own limit after which the process itself must be stuck: a file is transpiled and
@@ -30,6 +29,9 @@ evaluated, and tried again when another request has ended its thread.
 """
 
 VERSION_TEST = f"process.exit(parseInt(process.versions.node) < {OLDEST} ? 1 : 0)"
+
+
+_Answer = tuple[dict[str, Any], list[str]]
 
 
 class NodeMissing(Exception):
@@ -49,7 +51,8 @@ class _Running:
     """
 
     process: asyncio.subprocess.Process
-    waiting: dict[int, asyncio.Future[dict[str, Any]]] = field(default_factory=dict)
+    waiting: dict[int, asyncio.Future[_Answer]] = field(default_factory=dict)
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     readers: list[asyncio.Task[None]] = field(default_factory=list)
     is_gone: bool = False
 
@@ -119,9 +122,13 @@ class Node:
         number = next(self._ids)
         answer = asyncio.get_running_loop().create_future()
         running.waiting[number] = answer
+        texts = Texts()
         try:
-            await _send(running, {**request, "id": number})
-            return await asyncio.wait_for(answer, self._limit_s * PATIENCE)
+            line = {**request, "id": number, "input": texts.taken_out(request.get("input"))}
+            # Whoever asks may be cancelled, the frame must be whole.
+            await asyncio.shield(asyncio.ensure_future(_send(running, line, texts)))
+            reply, more = await asyncio.wait_for(answer, self._limit_s * PATIENCE)
+            return {name: texts.put_back(value, more) for name, value in reply.items()}
         except asyncio.TimeoutError:
             await running.end()
             raise NodeEnded("Node.js was stuck") from None
@@ -170,11 +177,11 @@ class Node:
         return node
 
 
-async def _send(running: _Running, request: Mapping[str, Any]) -> None:
+async def _send(running: _Running, line: Mapping[str, Any], texts: Texts) -> None:
     assert running.process.stdin is not None
     try:
-        running.process.stdin.write(to_json(request) + b"\n")
-        await running.process.stdin.drain()
+        async with running.writing:
+            await write_frame(running.process.stdin, line, texts)
     except (BrokenPipeError, ConnectionResetError):
         running.lose()
         raise NodeEnded("Node.js has ended") from None
@@ -183,20 +190,19 @@ async def _send(running: _Running, request: Mapping[str, Any]) -> None:
 async def _read_answers(running: _Running) -> None:
     assert running.process.stdout is not None
     try:
-        async for line in running.process.stdout:
-            _take(running, line)
+        while frame := await read_frame(running.process.stdout):
+            _take(running, *frame)
     finally:
         running.lose()
 
 
-def _take(running: _Running, line: bytes) -> None:
-    reply = json.loads(line)
+def _take(running: _Running, reply: dict[str, Any], texts: list[str]) -> None:
     if "log" in reply:
         log.info("%s: %s", reply["file"], reply["log"])
         return
     answer = running.waiting.get(reply["id"])
     if answer is not None and not answer.done():
-        answer.set_result(reply)
+        answer.set_result((reply, texts))
 
 
 async def _read_complaints(process: asyncio.subprocess.Process) -> None:

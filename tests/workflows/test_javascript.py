@@ -503,10 +503,26 @@ async def test_an_endpoint_is_renewed_when_the_lists_change(folder: Folder) -> N
 
 async def test_large_and_odd_texts_come_through_whole(folder: Folder) -> None:
     endpoint = await folder.load(script())
-    for text in ("x" * 5_000_000, 'line\nbreak "quote" \u2028 \U0001f600 \\', "\x00\x1f"):
+    odd = 'line\nbreak "quote" \u2028 \U0001f600 \\'
+    for text in ("x" * 5_000_000, "é\U0001f600" * 100_000, odd, odd * 10_000, "\x00\x1f", ""):
         built = await endpoint.build({"text": text})
         assert built.input == {"text": text}
         assert built.graph["1"]["inputs"]["value"] == text
+
+
+async def test_large_texts_of_many_calls_are_not_mixed(folder: Folder) -> None:
+    fields = "texts: z.array(z.string()), more: z.object({}).passthrough()"
+    body = "return graph([...input.texts.reverse(), input.texts.join('!'), input.more]);"
+    endpoint = await folder.load(script(fields, body))
+
+    async def one(number: int) -> None:
+        texts = [str(number) * 100_000, "short", f"é{number}" * 50_000]
+        built = await endpoint.build({"texts": texts, "more": {"deep": [texts]}})
+        assert built.input == {"texts": texts, "more": {"deep": [texts]}}
+        back = list(reversed(texts))
+        assert built.graph["1"]["inputs"]["value"] == [*back, "!".join(back), {"deep": [texts]}]
+
+    await asyncio.gather(*(one(number) for number in range(8)))
 
 
 async def test_what_a_file_prints_is_logged_with_its_name(

@@ -9,6 +9,7 @@ const { parentPort, workerData } = require("node:worker_threads");
 const { makeConfig } = require("./config");
 const { describe } = require("./describe");
 const { isOurs, neighbour } = require("./resolve");
+const { LongTexts } = require("./texts");
 const { makeTypes } = require("./types");
 
 const { program, packages } = workerData;
@@ -111,15 +112,16 @@ try {
   broken = failure(error);
 }
 
-async function use(input, { isBuilt }) {
-  const checked = await workflow.RequestSchema.safeParseAsync(input);
+async function use(question) {
+  const texts = new LongTexts(question.mark, question.texts);
+  const checked = await workflow.RequestSchema.safeParseAsync(texts.putBack(question.input));
   if (!checked.success) return { issues: JSON.stringify(checked.error.issues.map(issue)) };
-  if (!isBuilt) return {};
+  if (question.do === "check") return {};
   // Before the file's own code, which may change it.
-  const echoed = JSON.stringify(checked.data);
+  const input = texts.stringify(checked.data);
   const graph = await workflow.generateWorkflow(checked.data);
   checkGraph(graph);
-  return { graph: JSON.stringify(graph), input: echoed };
+  return { graph: texts.stringify(graph), input, texts: texts.more };
 }
 
 function issue({ path: where, message, unionErrors }) {
@@ -176,7 +178,7 @@ async function reply(question) {
     if (question.do === "describe") {
       return { described: JSON.stringify(await describe(workflow, fromPackages)) };
     }
-    return await use(question.input, { isBuilt: question.do === "build" });
+    return await use(question);
   } catch (error) {
     return { failed: JSON.stringify(failure(error)) };
   }

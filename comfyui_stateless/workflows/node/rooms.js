@@ -103,7 +103,7 @@ class Rooms {
     this.rooms = new Map();
   }
 
-  /** Answer one request with fields that are JSON text. */
+  /** Answer one request with fields that are JSON text, and `texts` that they refer to. */
   async serve(request) {
     try {
       return await (request.do === "load" ? this.load(request) : this.use(request));
@@ -123,10 +123,10 @@ class Rooms {
   }
 
   /** Have a file check its input, or build a graph of it. */
-  async use({ key, program, input, ...question }) {
+  async use({ id, key, program, ...question }) {
     if (program) this.keep(key, program);
     if (!this.programs.has(key)) return { unknown: "true" };
-    return this.inRoom(key, { do: question.do, input });
+    return this.inRoom(key, question);
   }
 
   keep(key, program) {
