@@ -79,6 +79,7 @@ async function errorOf(response) {
   try {
     const body = await response.json();
     if (typeof body?.error === "string") return body;
+    if (typeof body?.reason === "string") return { ...body, error: body.reason }; // a probe
   } catch {
     // Not our shape: a proxy, or a ComfyUI without this extension.
   }

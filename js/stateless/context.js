@@ -80,8 +80,8 @@ export class Context extends EventTarget {
 
   #connectionChanged() {
     const { state, error } = this.feed;
-    this.needsKey = error?.status === 401 || (this.needsKey && state !== "open") || Boolean(this.key.get());
-    if (state === "open") this.dispatchEvent(new Event("address"));
+    this.needsKey = error?.status === 401 || Boolean(this.key.get());
+    if (state === "open" || state === "lost") this.dispatchEvent(new Event("address"));
     if (state === "lost") this.checkHealth();
     this.dispatchEvent(new Event("health"));
   }

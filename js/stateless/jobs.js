@@ -18,7 +18,7 @@ export class JobsSection {
       h("p", {}, "No jobs yet"), h("p.st-hint", {}, "Calls of the API appear here as they come."));
     this.summary = h("p.st-summary", { role: "status" });
     this.notice = h("p.st-hint", { hidden: true });
-    this.element = h("div.st-panel", {}, h("div.st-scroll", {}, this.summary, this.notice, this.empty, this.list));
+    this.element = h("div.st-panel", { tabindex: "0" }, h("div.st-scroll", {}, this.summary, this.notice, this.empty, this.list));
     ctx.feed.addEventListener("jobs", ({ detail }) => this.#take(detail));
     ctx.feed.addEventListener("state", () => this.#showState());
     this.#summarize();

@@ -61,24 +61,24 @@ export class PublishedList {
   /** A button that asks first; Escape, or going elsewhere, takes the question back. */
   #remover(entry) {
     const ask = iconButton(`Delete ${entry.path}`, "trash", () => {
-      ask.replaceWith(sure);
+      sure.hidden = false;
       sure.focus();
+      ask.hidden = true;
     });
-    const back = () => {
-      if (sure.isConnected) sure.replaceWith(ask);
-    };
-    const sure = button("Delete?", null, { kind: "danger", "aria-label": `Really delete ${entry.path}`, on: {
-      blur: back,
-      click: () => this.#remove(entry),
-      keydown: (event) => {
-        if (event.key !== "Escape") return;
-        event.stopPropagation();
-        back();
-        ask.focus();
-      },
-    } });
-    ask.hidden = this.#ctx.mayPublish === false;
-    return ask;
+    const sure = button("Delete?", () => this.#remove(entry), {
+      kind: "danger", hidden: true, "aria-label": `Really delete ${entry.path}`,
+    });
+    sure.addEventListener("blur", () => {
+      sure.hidden = true;
+      ask.hidden = false;
+    });
+    sure.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape") return;
+      event.stopPropagation();
+      ask.hidden = false;
+      ask.focus();
+    });
+    return this.#ctx.mayPublish !== false && h("span", {}, ask, sure);
   }
 
   async #remove(entry) {

@@ -49,13 +49,20 @@ class Editor:
 
     @classmethod
     def open(
-        cls, context: BrowserContext, server: ComfyServer, *, key: str = "", without_us: bool = False
+        cls,
+        context: BrowserContext,
+        server: ComfyServer,
+        *,
+        key: str = "",
+        without_us: bool = False,
+        url: str = "",
     ) -> Editor:
         """Load the editor, and wait until it can be used.
 
         Args:
             key: The API key that was kept in this browser.
             without_us: Load it as if this extension were not there.
+            url: Where the server is reached, if not at its own address.
         """
         page = context.new_page()
         # The first load of a page begins with nothing kept; a reload goes on.
@@ -70,7 +77,7 @@ class Editor:
             page.add_init_script(f"localStorage.setItem({KEY!r}, {key!r})")
         if without_us:
             page.route("**/api/extensions", _without_us)
-        page.goto(server.url)
+        page.goto(url or server.url)
         page.wait_for_function("window.app?.extensionManager && window.app.graph?._nodes")
         page.wait_for_function("!document.querySelector('#splash-loader')")
         return editor

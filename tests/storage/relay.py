@@ -50,6 +50,11 @@ class Relay:
             _hang_up(each)
             each.close()
 
+    def break_off(self) -> None:
+        """End every connection there is; new ones are taken."""
+        for each in self._sockets[1:]:
+            _hang_up(each)
+
     def _accept(self) -> None:
         while True:
             try:
