@@ -134,6 +134,8 @@ class Node:
             raise NodeEnded("Node.js was stuck") from None
         finally:
             running.waiting.pop(number, None)
+            if answer.done() and not answer.cancelled():
+                answer.exception()  # seen: sending may have failed first
 
     async def _process(self, packages: Path) -> _Running:
         async with self._starting:

@@ -29,7 +29,7 @@ class LongTexts {
 
   number(text) {
     if (!this.numbers.has(text)) {
-      this.numbers.set(text, this.numbers.size);
+      this.numbers.set(text, this.given.length + this.more.length);
       this.more.push(text);
     }
     return this.numbers.get(text);
