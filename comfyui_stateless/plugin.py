@@ -9,6 +9,7 @@ from functools import partial
 from aiohttp import web
 
 from .api.app import create_app, unavailable_app
+from .api.state import WORKFLOWS
 from .background import Background
 from .board import Board, Recent
 from .cache import Cache
@@ -34,6 +35,7 @@ from .system_events import SystemEvents
 from .uploads import Uploads
 from .warmup import get_ready
 from .webhooks import Options, Signer, SystemWebhook, Webhooks, check_secret
+from .workflows.collection import Workflows
 
 log = logging.getLogger("comfyui_stateless")
 
@@ -159,13 +161,18 @@ def _system_webhook(settings: Settings) -> SystemWebhook | None:
     return SystemWebhook(url, settings.system_events, system_metadata())
 
 
+async def _get_ready(services: Services, background: Background, workflows: Workflows) -> None:
+    await get_ready(services, background, workflows.warm_up_with)
+    await workflows.edition()  # loads the files, and says in the log what is wrong with them
+
+
 async def _start(
     services: Services, background: Background, metrics: Metrics, app: web.Application
 ) -> None:
     # Beside the server, not before it: the probes answer while the warm-up runs.
     metrics.start()
     tasks = app[TASKS]
-    tasks.append(asyncio.create_task(get_ready(services, background)))
+    tasks.append(asyncio.create_task(_get_ready(services, background, app[WORKFLOWS])))
     Drain(services, background).install()
     if on_saladcloud():
         url = services.settings.salad_metadata_url

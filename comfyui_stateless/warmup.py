@@ -6,10 +6,11 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .background import Background
 from .config import Settings
+from .engine import Graph
 from .errors import StatelessError, StorageError, TransferFailed, WrongContent
 from .pipeline import Services, run
 from .readiness import Phase
@@ -25,7 +26,15 @@ RETRY_DELAYS_S = (1.0, 3.0)
 """Seconds before each further try to read WARMUP_PROMPT_URL."""
 
 
-async def get_ready(services: Services, background: Background) -> None:
+Note = Callable[[Graph], None]
+"""Is told the graph of the warm-up."""
+
+
+def _forget(graph: Graph) -> None:
+    """Note nothing."""
+
+
+async def get_ready(services: Services, background: Background, note: Note = _forget) -> None:
     """Bring the server from its start to ready; a failure is recorded as the reason it is not."""
     readiness = services.readiness
     try:
@@ -35,7 +44,7 @@ async def get_ready(services: Services, background: Background) -> None:
         await background.open()
         if services.settings.has_warmup:
             readiness.enter(Phase.WARMING)
-            await warm_up(services)
+            await warm_up(services, note)
     except StatelessError as error:
         log.error("The server cannot get ready: %s", error.message)
         readiness.fail(error.message)
@@ -56,13 +65,17 @@ async def _resume(background: Background) -> None:
         log.error("What the last process left cannot be taken up: %s", error.message)
 
 
-async def warm_up(services: Services) -> None:
+async def warm_up(services: Services, note: Note = _forget) -> None:
     """Run the graph that the settings name and drop what comes out.
+
+    Args:
+        note: Is told the graph.
 
     Raises:
         StatelessError: There is no graph, or it failed.
     """
     request = await asyncio.to_thread(_warmup_request, services.settings)
+    note(request.prompt)
     with services.jobs.open(request) as job:
         async with services.engine.workspace(job.run_id) as workspace:
             await services.jobs.finish(job, lambda: run(request, services, job, workspace))

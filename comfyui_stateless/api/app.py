@@ -13,19 +13,29 @@ from ..errors import StatelessError
 from ..metrics import Metrics
 from ..pipeline import Services
 from ..readiness import Verdict
-from . import docs, handlers, jobs, metrics, prompts, status
+from ..workflows.collection import Workflows
+from ..workflows.loaders import Loaders
+from . import docs, handlers, jobs, metrics, prompts, status, workflows
 from .disconnects import Disconnects
 from .document import Document
 from .middleware import answer_errors, note_begun, require_key
-from .state import BACKGROUND, BOARD, DISCONNECTS, DOCUMENT, METRICS, SERVICES, TEMPLATES
+from .state import BACKGROUND, BOARD, DISCONNECTS, DOCUMENT, METRICS, SERVICES, TEMPLATES, WORKFLOWS
 
 ANY_ID = "{id:[^/]+}"
 """An id in a path, percent-encoded; without its own pattern it could have no braces."""
+
+ANY_PATH = "{path:.+}"
+"""The path of a workflow endpoint, percent-encoded."""
 
 ROUTES = (
     web.post("/prompt", prompts.prompt, name="prompt"),
     web.get(f"/prompt/{ANY_ID}", status.status, name="status"),
     web.get(f"/prompt/{ANY_ID}/events", status.events, name="events"),
+    web.get("/workflow", workflows.listing, name="workflows"),
+    web.post(f"/workflow/{ANY_PATH}", workflows.run, name="workflow"),
+    web.get(f"/workflow/{ANY_PATH}", workflows.describe, name="workflow"),
+    web.put(f"/workflow/{ANY_PATH}", workflows.publish, name="workflow"),
+    web.delete(f"/workflow/{ANY_PATH}", workflows.remove, name="workflow"),
     web.post("/interrupt", handlers.interrupt, name="interrupt"),
     web.post("/validate", handlers.validate, name="validate"),
     web.post("/download", handlers.download, name="download"),
@@ -74,10 +84,30 @@ def create_app(
     app[BOARD] = board
     app[METRICS] = numbers
     app[DISCONNECTS] = Disconnects(enabled=services.settings.cancel_on_disconnect)
-    app[DOCUMENT] = Document(needs_key=bool(keys))
+    app[WORKFLOWS] = _workflows(services)
+    app[DOCUMENT] = Document(
+        app[WORKFLOWS],
+        needs_key=bool(keys),
+        tables=services.settings.markdown_schema_descriptions,
+    )
     app.add_routes(ROUTES)
+    app.on_cleanup.append(_close)
     app[TEMPLATES] = {resource: resource.canonical for resource in app.router.resources()}
     return app
+
+
+def _workflows(services: Services) -> Workflows:
+    settings = services.settings
+    return Workflows(
+        services.engine,
+        settings.workflow_dir,
+        Loaders(settings.cache_dir, settings.workflow_node_packages, services.engine.variables()),
+        is_expected="workflow_dir" in settings.model_fields_set,
+    )
+
+
+async def _close(app: web.Application) -> None:
+    await app[WORKFLOWS].close()
 
 
 def unavailable_app(

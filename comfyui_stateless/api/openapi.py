@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -38,17 +38,22 @@ from ..errors import (
     Unavailable,
     UnsupportedMediaType,
     WorkerDied,
+    WorkflowFailed,
 )
 from ..requests import DownloadRequest, InterruptRequest, PromptRequest
-from . import board_schemas, schemas
+from ..workflows.base import Description
+from ..workflows.publishing import Publication
+from ..workflows.requests import WorkflowRequest
+from . import board_schemas, schemas, workflow_schemas
 from .board_operations import board_paths
 from .parts import EVENT_STREAM as _EVENT_STREAM
 from .parts import REF as _REF
 from .parts import Schema
 from .parts import json_answer as _json
 from .parts import ref as _ref
+from .workflow_operations import endpoint_paths, workflow_paths
 
-REQUESTS = (PromptRequest, InterruptRequest, DownloadRequest)
+REQUESTS = (PromptRequest, WorkflowRequest, InterruptRequest, DownloadRequest, Publication)
 REPLIES = (
     schemas.PromptReply,
     schemas.AcceptedReply,
@@ -63,6 +68,7 @@ REPLIES = (
     schemas.ReadyReply,
     schemas.ErrorReply,
     *board_schemas.REPLIES,
+    *workflow_schemas.REPLIES,
 )
 
 PROMPT_ERRORS = (
@@ -91,6 +97,8 @@ PROMPT_ERRORS = (
     ExecutionTimeout,
     NoSpace,
 )
+
+RUN_ERRORS = (*PROMPT_ERRORS, NotFound, WorkflowFailed)
 
 MODELS_EXAMPLE = {"checkpoints": ["model.safetensors"], "loras": []}
 
@@ -173,13 +181,19 @@ _KEY: Schema = {
 }
 
 
-def document(*, needs_key: bool) -> Schema:
+def document(
+    endpoints: Mapping[str, Description], *, needs_key: bool, tables: bool = True
+) -> Schema:
     """Return the document but for its servers.
 
     Args:
+        endpoints: The workflow endpoints that there are, by path.
         needs_key: Whether the API wants an API key.
+        tables: Whether the descriptions of endpoints end with a table of their inputs.
     """
-    components: Schema = {"schemas": _model_schemas()}
+    run_errors = _errors((*RUN_ERRORS, Unauthorized) if needs_key else RUN_ERRORS)
+    own_paths, own_schemas = endpoint_paths(endpoints, run_errors, tables=tables)
+    components: Schema = {"schemas": {**_model_schemas(), **own_schemas}}
     content: Schema = {
         "openapi": "3.1.0",
         "info": {
@@ -189,12 +203,13 @@ def document(*, needs_key: bool) -> Schema:
         },
         "tags": [
             {"name": "prompts", "description": "Running graphs."},
+            {"name": "workflows", "description": "Graphs behind named inputs."},
             {"name": "models", "description": "What is installed."},
             {"name": "operation", "description": "For those who run the server."},
             {"name": "probes", "description": "For orchestrators. They never need a key."},
             {"name": "documentation", "description": "This document."},
         ],
-        "paths": _paths(needs_key),
+        "paths": {**_paths(needs_key), **own_paths},
         "components": components,
     }
     if needs_key:
@@ -227,6 +242,7 @@ def _paths(needs_key: bool) -> Schema:
         "/prompt/{id}/events": {
             "get": _events(errors(NotFound, StatelessError, StorageError, Unavailable))
         },
+        **workflow_paths(errors, errors(*RUN_ERRORS)),
         "/interrupt": {"post": _interrupt(errors(*body, StatelessError))},
         "/validate": {"post": _validate(errors(*body, InvalidPrompt, StatelessError, Unavailable))},
         "/download": {

@@ -42,26 +42,43 @@ async def read_prompt(request: web.Request, services: Services, stack: AsyncExit
     Raises:
         RequestError: It is no such request; a subclass says how.
     """
+    body, uploads = await read_parts(request, services, stack)
+    return Posted(await parsed(body, parse_prompt), uploads, key_of(request, body, uploads))
+
+
+async def read_parts(
+    request: web.Request, services: Services, stack: AsyncExitStack
+) -> tuple[bytes, Mapping[str, Uploaded]]:
+    """Return the JSON of a request and the files that came with it, which ``stack`` keeps.
+
+    Raises:
+        RequestError: The body cannot be read; a subclass says how.
+    """
     limit = services.settings.max_body_bytes
-    uploads: Mapping[str, Uploaded] = {}
-    if is_form(request):
-        folder = await stack.enter_async_context(services.engine.workspace(str(uuid.uuid4())))
-        form = await read_form(request, limit, folder.folder)
-        body, uploads = form.body, form.files
-    else:
-        body = await read_body(request, limit)
-    return Posted(await parsed(body, parse_prompt), uploads, _key(request, body, uploads))
+    if not is_form(request):
+        return await read_body(request, limit), {}
+    folder = await stack.enter_async_context(services.engine.workspace(str(uuid.uuid4())))
+    form = await read_form(request, limit, folder.folder)
+    return form.body, form.files
 
 
-def _key(
-    request: web.Request, body: bytes, uploads: Mapping[str, Uploaded]
+def key_of(
+    request: web.Request, body: bytes, uploads: Mapping[str, Uploaded], route: str = ""
 ) -> IdempotencyKey | None:
+    """Return a request's Idempotency-Key, None if it has none.
+
+    Args:
+        route: Stands for the place that it was sent to, where there are several.
+
+    Raises:
+        RequestError: The key is too long.
+    """
     key = request.headers.get(KEY_HEADER, "").strip()
     if not key:
         return None
     if len(key) > MAX_KEY_LENGTH:
         raise RequestError(f"{KEY_HEADER} has more than {MAX_KEY_LENGTH} characters.")
-    digest = hashlib.sha256(body)
+    digest = hashlib.sha256(f"{route}\0".encode() + body if route else body)
     for name, file in sorted(uploads.items()):
         digest.update(f"\0{name}\0{file.digest}".encode())
     return IdempotencyKey(key, digest.hexdigest())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -12,6 +12,7 @@ from .. import pipeline
 from ..background import Background
 from ..idempotency import Answer
 from ..journal import StoredResult
+from ..pipeline import Services
 from ..recording import repeated_reply, result_of
 from ..shared import SharedRun
 from .events import follow, outcome_of, tell_outcome, wants_previews
@@ -21,15 +22,23 @@ from .replies import reply
 from .responses import json_response
 from .state import BACKGROUND, DISCONNECTS, SERVICES
 
+Read = Callable[[web.Request, Services, AsyncExitStack], Awaitable[Posted]]
+"""Reads what a client has posted; its files live as long as the stack."""
+
 
 async def prompt(request: web.Request) -> web.StreamResponse:
     """Run a graph and answer with its outputs, or with 202 where they go elsewhere."""
+    return await run_posted(request, read_prompt)
+
+
+async def run_posted(request: web.Request, read: Read) -> web.StreamResponse:
+    """Run the prompt that ``read`` makes of a request, and answer as the request wants it."""
     services = request.app[SERVICES]
     services.readiness.require()
     accept = accepted(*request.headers.getall("Accept", ()))
     require_servable(accept)
     async with AsyncExitStack() as stack:
-        posted = await read_prompt(request, services, stack)
+        posted = await read(request, services, stack)
         if posted.request.is_async or posted.key or accept.prefers_events:
             return await _answered(request, posted, accept, stack)
         return await _run(request, posted, accept, stack)

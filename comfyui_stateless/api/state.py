@@ -8,10 +8,12 @@ from ..background import Background
 from ..board import Board
 from ..metrics import Metrics
 from ..pipeline import Services
+from ..workflows.collection import Workflows
 from .disconnects import Disconnects
 from .document import Document
 
 BACKGROUND = web.AppKey("stateless_background", Background)
+WORKFLOWS = web.AppKey("stateless_workflows", Workflows)
 SERVICES = web.AppKey("stateless_services", Services)
 DISCONNECTS = web.AppKey("stateless_disconnects", Disconnects)
 BOARD = web.AppKey("stateless_board", Board)

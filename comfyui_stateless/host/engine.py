@@ -12,7 +12,7 @@ from typing import Any
 import folder_paths
 import torch
 from comfy import model_management
-from comfyui_version import __version__ as COMFYUI_VERSION
+from comfyui_version import __version__ as comfyui_version
 
 from ..engine import (
     DeviceMemory,
@@ -156,7 +156,7 @@ class ComfyEngine:
 
     @property
     def version(self) -> str:
-        return str(COMFYUI_VERSION)
+        return str(comfyui_version)
 
     async def memory(self) -> tuple[DeviceMemory, ...]:
         return await asyncio.to_thread(_memory)
