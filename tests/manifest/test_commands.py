@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,7 @@ async def test_a_signal_is_told() -> None:
 async def test_what_a_program_leaves_in_the_background_is_ended_with_it(tmp_path: Path) -> None:
     output = await asyncio.wait_for(run(shell("sleep 60 & echo $!")), 20)
     assert output.code == 0
-    assert not lives(int(output.lines[0]))
+    await until(lambda: not lives(int(output.lines[0])))
 
 
 async def test_a_program_that_ignores_the_wish_to_end_is_ended_by_force(
@@ -79,7 +80,7 @@ async def test_a_program_that_ignores_the_wish_to_end_is_ended_by_force(
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert not lives(int(child.read_text()))
+    await until(lambda: not lives(int(child.read_text())))
 
 
 async def test_a_program_that_is_cancelled_while_it_starts_is_ended(tmp_path: Path) -> None:
@@ -93,4 +94,10 @@ async def test_a_program_that_is_cancelled_while_it_starts_is_ended(tmp_path: Pa
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
-        assert not child.is_file() or not child.read_text() or not lives(int(child.read_text()))
+        started = child.read_text().strip() if child.is_file() else ""
+        if started:
+            await until(partial(_has_ended, int(started)))
+
+
+def _has_ended(process: int) -> bool:
+    return not lives(process)

@@ -17,6 +17,7 @@ from comfyui_stateless.errors import InstallationFailed
 from comfyui_stateless.manifest import plan
 from comfyui_stateless.manifest.commands import Command, run
 from comfyui_stateless.manifest.nodes import LOCK
+from tests.cache.watching import until
 from tests.git_server import GitServer, Repository, git
 from tests.manifest.installing import NAME, Programs, Site, manifest_of, wheel
 from tests.manifest.watching import processes_in
@@ -224,7 +225,7 @@ async def test_a_clone_that_is_cancelled_ends_git_and_leaves_nothing(
     installing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await installing
-    assert processes_in(site.custom_nodes) == []
+    await until(lambda: not processes_in(site.custom_nodes))
     assert names(site) == []
 
 

@@ -243,7 +243,7 @@ async def test_an_installer_that_is_cancelled_ends_with_what_it_has_started(
     installing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await installing
-    assert not lives(int(child.read_text()))
+    await until(lambda: not lives(int(child.read_text())))
 
 
 def test_a_plan_says_what_would_be_installed(debian: Programs, site: Site, python: Path) -> None:
