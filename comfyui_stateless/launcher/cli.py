@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from .exit_codes import WRONG
 
@@ -22,11 +23,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Before anything heavy is imported: the first process keeps it in memory for nothing.
     if is_first() and (code := stand_by()) is not None:
         return code
+    try:
+        return _run(arguments)
+    except ImportError as error:
+        sys.stderr.write(
+            f"comfyui-stateless: {error}. Get what it needs: "
+            f"{sys.executable} -m pip install -r {_requirements()}\n"
+        )
+        return WRONG
+
+
+def _run(arguments: Sequence[str]) -> int:
     if arguments[:1] == [WORKFLOW]:
         from ..workflows.command import main as workflow
 
         return workflow(arguments[1:])
     return _launch(arguments)
+
+
+def _requirements() -> Path:
+    """Return the list of what is needed: beside the package, in a wheel inside of it."""
+    package = Path(__file__).resolve().parents[1]
+    in_wheel = package / "custom_node" / "requirements.txt"
+    return in_wheel if in_wheel.is_file() else package.with_name("requirements.txt")
 
 
 def _launch(arguments: Sequence[str]) -> int:
