@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=PROGRAM, description=__doc__)
+    parser = argparse.ArgumentParser(prog=PROGRAM, description="Make and check endpoints.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_new(commands.add_parser("new", help="make an endpoint of a graph", description=_NEW))
     check = commands.add_parser("check", help="load files as the server would")
@@ -72,7 +72,8 @@ def _add_new(new: argparse.ArgumentParser) -> None:
 def _new(options: argparse.Namespace) -> int:
     graph, _ = parse_graph(_text(options.graph), options.graph)
     definitions = asyncio.run(definitions_of(options.server)) if options.server else None
-    found = offers(graph, _chosen(graph, options))
+    by_hand = _named(graph, options.inputs)
+    found = offers(graph, _chosen(graph, options, by_hand), set(by_hand.values()))
     written = _write(options, graph, found, definitions or {})
     sys.stdout.writelines(f"made {path}\n" for path in written)
     sys.stdout.writelines(f"{line}\n" for line in _listed(found))
@@ -106,19 +107,24 @@ def _packages(options: argparse.Namespace) -> int:
     return 0
 
 
-def _chosen(graph: Graph, options: argparse.Namespace) -> dict[tuple[str, str], str]:
-    """Return the widgets to offer, with their names."""
-    usual = {place: known.name for place, known in usual_names(graph).items()}
+def _named(graph: Graph, inputs: Sequence[str]) -> dict[tuple[str, str], str]:
     try:
-        asked = dict(named(graph, text) for text in options.inputs)
+        return dict(named(graph, text) for text in inputs)
     except ValueError as error:
         raise Refused(f"--input: {error}") from None
+
+
+def _chosen(
+    graph: Graph, options: argparse.Namespace, by_hand: Mapping[tuple[str, str], str]
+) -> dict[tuple[str, str], str]:
+    """Return the widgets to offer, with their names."""
+    usual = {place: known.name for place, known in usual_names(graph).items()}
     if options.all:
         all_names = {w.place: name_of(w) for w in widgets_of(graph)}
-        return {**all_names, **usual, **asked}
+        return {**all_names, **usual, **by_hand}
     if options.interactive:
-        return dict(_asked(widgets_of(graph), {**usual, **asked}))
-    return {**usual, **asked}
+        return dict(_asked(widgets_of(graph), {**usual, **by_hand}))
+    return {**usual, **by_hand}
 
 
 def _asked(

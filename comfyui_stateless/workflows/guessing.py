@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .base import JsonObject
@@ -132,18 +132,21 @@ def usual_names(graph: Graph) -> dict[tuple[str, str], Usual]:
     return found
 
 
-def offers(graph: Graph, chosen: Mapping[tuple[str, str], str]) -> list[Offer]:
+def offers(
+    graph: Graph, chosen: Mapping[tuple[str, str], str], joined: Collection[str] = ()
+) -> list[Offer]:
     """Return the inputs of an endpoint.
 
     Args:
         chosen: The name of each widget that is offered. Widgets of one name are one input where
             they are alike; else the name gets a number.
+        joined: Names whose widgets are one input whatever they are.
     """
     usual = usual_names(graph)
     made: dict[str, Offer] = {}
     for widget in (w for w in widgets_of(graph) if w.place in chosen):
         name = chosen[widget.place]
-        while name in made and not _are_alike(made[name].first, widget):
+        while name in made and name not in joined and not _are_alike(made[name].first, widget):
             name = _next(name)
         before = made[name].widgets if name in made else ()
         made[name] = Offer(name, (*before, widget), usual.get(widget.place))

@@ -171,6 +171,14 @@ def test_widgets_are_named_by_hand_too(write: Write) -> None:
     )
 
 
+def test_widgets_of_one_name_are_one_input(write: Write) -> None:
+    graph = {**TEXT_TO_IMAGE, "10": node("KSampler", seed=9, steps=4)}
+    path = write(graph)
+    named = ["--input", "3.seed=number", "--input", "10.seed=number"]
+    assert main(["new", str(path), *named]) == 0
+    assert places(path)["number"] == ["3.seed", "10.seed"]
+
+
 def test_all_widgets_can_be_offered(write: Write) -> None:
     path = write({**TEXT_TO_IMAGE, "10": node("ImageBlur", "My blur 2", blur_radius=3, sigma=1.5)})
     assert main(["new", str(path), "--all"]) == 0
