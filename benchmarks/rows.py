@@ -83,5 +83,7 @@ BUDGETS = {
     "queue.waiting": Budget("ours", "at most", 50),
     "download.local": Budget("ratio", "at least", 1.3),
     "download.limited": Budget("ratio", "at least", 5),
+    "gateway.added": Budget("ours", "at most", 1),
+    "gateway.memory": Budget("ours", "at most", 128),
 }
 """The budgets that apply so far, in the units of their rows."""

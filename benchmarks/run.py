@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import (
     downloads,
+    gateway,
     memory,
     pictures,
     prepared,
@@ -53,6 +54,7 @@ APART: dict[str, Callable[[Plan], list[Row]]] = {
     "download": downloads.measure_download,
     "s3": downloads.measure_s3,
     "shared": downloads.measure_shared,
+    "gateway": gateway.measure,
 }
 
 
