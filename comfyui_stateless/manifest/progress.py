@@ -60,8 +60,9 @@ class LogReport:
         log.info("%s: %d in the manifest", title, entries)
 
     def begun(self, entry: str) -> None:
-        self._told[entry] = time.monotonic()
-        log.info("%s: begun", entry)
+        if entry not in self._told:
+            self._told[entry] = time.monotonic()
+            log.info("%s: begun", entry)
 
     def moved(self, entry: str, done: int, total: int | None) -> None:
         now = time.monotonic()

@@ -21,6 +21,7 @@ def use(report: BarReport | LogReport) -> None:
     with report:
         report.step("models", 2)
         report.begun("model a")
+        report.begun("model a")
         report.moved("model a", 0, None)
         report.moved("model a", 512 * 1024, 1024 * 1024)
         report.line("model a", "a line of a program")
