@@ -49,7 +49,11 @@ def upstream_headers(request: web.BaseRequest) -> CIMultiDict[str]:
 
 
 def client_headers(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
-    """Return what ComfyUI's answer says to the client."""
+    """Return what ComfyUI's answer says to the client.
+
+    Raises:
+        ValueError: It has a header that is none.
+    """
     kept = _kept(headers, _OF_THE_CONNECTION)
     if "Transfer-Encoding" in headers:
         kept.popall("Content-Length", None)
@@ -65,7 +69,7 @@ def _kept(headers: CIMultiDictProxy[str], left_out: frozenset[str]) -> CIMultiDi
         lower = name.lower()
         if lower not in left_out and lower not in named:
             first = spelled.setdefault(lower, name)
-            kept.add(first, value if value.isascii() else _encodable(value))
+            kept.add(first, value if _is_plain(value) else _encodable(value))
     return kept
 
 
@@ -76,8 +80,18 @@ def _named_by_connection(headers: CIMultiDictProxy[str]) -> frozenset[str]:
     return frozenset(name.strip().lower() for name in listed)
 
 
+def _is_plain(value: str) -> bool:
+    return value.isascii() and value.isprintable()
+
+
 def _encodable(value: str) -> str:
-    """Return a value without the bytes in it that are no UTF-8: aiohttp cannot send them."""
+    """Return a value without the bytes in it that are no UTF-8: aiohttp cannot send them.
+
+    Raises:
+        ValueError: It has a character that could end it; older parsers let some pass.
+    """
+    if any(character in value for character in "\r\n\0"):
+        raise ValueError("A header with a control character.")
     return value.encode("utf-8", "ignore").decode()
 
 
