@@ -13,6 +13,7 @@ from .journal import DueMessage
 from .requests import PromptRequest
 from .webhooks import new_message_id
 from .wire import to_json
+from .workflows.requests import WorkflowPrompt
 
 
 def messages_for(
@@ -48,7 +49,8 @@ def _complete_or_failed(
     if isinstance(outcome, PromptResult):
         return json_body(outcome, {"type": "prompt.complete", "timestamp": now})
     failed = {"type": "prompt.failed", "timestamp": now, "id": request.id, "prompt": graph}
-    return [Text(to_json({**failed, **outcome.body()}))]
+    given = {"input": request.input} if isinstance(request, WorkflowPrompt) else {}
+    return [Text(to_json({**failed, **given, **outcome.body()}))]
 
 
 def _output_complete(result: PromptResult, number: int) -> Body:

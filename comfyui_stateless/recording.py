@@ -41,6 +41,7 @@ from .outputs import described
 from .prepare import with_values
 from .requests import PromptRequest
 from .wire import to_json
+from .workflows.requests import WorkflowPrompt
 
 log = logging.getLogger("comfyui_stateless.recording")
 
@@ -233,9 +234,9 @@ def recorded_request(recorded: bytes) -> Resumed:
     Raises:
         ValueError, LookupError: The record cannot be read.
     """
-    return Resumed(
-        PromptRequest.model_validate_json(recorded), graph=json.loads(recorded)[PREPARED]
-    )
+    said = json.loads(recorded)
+    model = WorkflowPrompt if "workflow" in said else PromptRequest
+    return Resumed(model.model_validate_json(recorded), graph=said[PREPARED])
 
 
 def recorded_files(contents: JobContents, folder: Callable[[], Path]) -> dict[str, Uploaded]:

@@ -47,10 +47,13 @@ from ..workflows.requests import WorkflowRequest
 from . import board_schemas, schemas, workflow_schemas
 from .board_operations import board_paths
 from .parts import EVENT_STREAM as _EVENT_STREAM
+from .parts import KEY as _KEY
+from .parts import PREVIEWS as _PREVIEWS
 from .parts import REF as _REF
 from .parts import Schema
 from .parts import json_answer as _json
 from .parts import ref as _ref
+from .parts import run_body as _run_body
 from .workflow_operations import endpoint_paths, workflow_paths
 
 REQUESTS = (PromptRequest, WorkflowRequest, InterruptRequest, DownloadRequest, Publication)
@@ -159,25 +162,11 @@ _ID: Schema = {
     "example": schemas.EXAMPLE_ID,
 }
 
-_PREVIEWS: Schema = {
-    "name": "previews",
-    "in": "query",
-    "description": "Whether an event stream has the pictures that ComfyUI makes on the way.",
-    "schema": {"type": "boolean", "default": False},
-}
-
 _LAST_EVENT_ID: Schema = {
     "name": "Last-Event-ID",
     "in": "header",
     "description": "The `id` of the last event that came.",
     "schema": {"type": "string"},
-}
-
-_KEY: Schema = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "description": "The same key with the same body joins the first run and gets its answer.",
-    "schema": {"type": "string", "maxLength": 255},
 }
 
 
@@ -459,17 +448,4 @@ def _body(model: type[BaseModel]) -> Schema:
 
 
 def _prompt_body() -> Schema:
-    form = {
-        "type": "object",
-        "required": ["request"],
-        "properties": {"request": _ref(PromptRequest)},
-        "additionalProperties": {"type": "string", "contentMediaType": "application/octet-stream"},
-    }
-    content = {
-        "application/json": {"schema": _ref(PromptRequest)},
-        "multipart/form-data": {
-            "schema": form,
-            "encoding": {"request": {"contentType": "application/json"}},
-        },
-    }
-    return {"required": True, "content": content}
+    return _run_body(_ref(PromptRequest))

@@ -12,7 +12,7 @@ from ..workflows.base import Description
 from ..workflows.publishing import Publication
 from ..workflows.requests import WorkflowRequest
 from . import schemas
-from .parts import EVENT_STREAM, Schema, json_answer, ref
+from .parts import EVENT_STREAM, KEY, PREVIEWS, REF, Schema, json_answer, ref, run_body
 from .workflow_schemas import WorkflowRemoved, WorkflowReply, WorkflowsReply
 
 _PATH: Schema = {
@@ -80,9 +80,8 @@ def _run_one(
     number: int, path: str, known: Description, schema: Schema, errors: Schema, *, tables: bool
 ) -> Schema:
     given: Schema = {"properties": {"input": schema}, "required": ["input"]}
-    body: Schema = {"schema": {"allOf": [ref(WorkflowRequest), given]}}
-    if known.example is not None:
-        body["example"] = {"input": known.example}
+    whole = {"allOf": [ref(WorkflowRequest), given]}
+    example = None if known.example is None else {"input": known.example}
     description = known.description or ""
     if tables and known.schema.get("properties"):
         description = f"{description}\n\n{table(known.schema)}".strip()
@@ -91,7 +90,8 @@ def _run_one(
         "tags": ["workflows"],
         "summary": known.summary or path,
         "description": description,
-        "requestBody": {"required": True, "content": {"application/json": body}},
+        "parameters": [KEY, PREVIEWS],
+        "requestBody": run_body(whole, example),
         "responses": _answers(errors),
     }
 
@@ -104,8 +104,8 @@ def _run_any(errors: Schema) -> Schema:
         "description": "Runs the graph that an endpoint makes of its `input`. Takes every field "
         "of `POST /prompt` beside it, forms with files too, and answers in the same ways. "
         "`GET /workflow` lists the endpoints.",
-        "parameters": [_PATH],
-        "requestBody": _body(ref(WorkflowRequest)),
+        "parameters": [_PATH, KEY, PREVIEWS],
+        "requestBody": run_body(ref(WorkflowRequest)),
         "responses": _answers(errors),
     }
 
@@ -179,25 +179,25 @@ def _body(schema: Mapping[str, Any]) -> Schema:
     return {"required": True, "content": {"application/json": {"schema": schema}}}
 
 
-def _hoisted(schema: Mapping[str, Any], prefix: str) -> tuple[Schema, Schema]:
-    """Return a schema whose own definitions are components of the document, and these."""
-    own = schema.get("$defs", {})
-    names = {f"#/$defs/{name}": f"{prefix}_{index}" for index, name in enumerate(own)}
+def _hoisted(schema: Mapping[str, Any], name: str) -> tuple[Schema, Schema]:
+    """Return a reference to a schema that is a component of the document, and the component.
+
+    What refers to parts of the schema finds them there.
+    """
+    place = REF.format(model=name)
 
     def moved(value: Any) -> Any:
         if isinstance(value, Mapping):
-            return {key: _target(key, item, names) or moved(item) for key, item in value.items()}
+            return {key: _target(key, item, place) or moved(item) for key, item in value.items()}
         return [moved(item) for item in value] if isinstance(value, (list, tuple)) else value
 
-    plain = {key: value for key, value in schema.items() if key not in ("$defs", "$schema")}
-    return moved(plain), {
-        names[f"#/$defs/{name}"]: moved(definition) for name, definition in own.items()
-    }
+    plain = {key: value for key, value in schema.items() if key not in ("$schema", "$id")}
+    return {"$ref": place}, {name: moved(plain)}
 
 
-def _target(key: str, value: Any, names: Mapping[str, str]) -> str | None:
-    is_local = key == "$ref" and isinstance(value, str) and value in names
-    return f"#/components/schemas/{names[value]}" if is_local else None
+def _target(key: str, value: Any, place: str) -> str | None:
+    is_local = key == "$ref" and isinstance(value, str) and value.startswith("#")
+    return f"{place}{value[1:]}" if is_local else None
 
 
 def _type(said: Mapping[str, Any], root: Mapping[str, Any]) -> str:
