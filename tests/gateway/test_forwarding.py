@@ -284,3 +284,24 @@ async def test_comfyui_may_have_an_ipv6_address(serve: Serve) -> None:
     site = await serve(behind=first.comfy.origin)
     async with site.http.post("/prompt", data=b"x") as answer:
         assert await answer.read() == b"x"
+
+
+@pytest.mark.parametrize("is_answer", [False, True], ids=["request", "answer"])
+async def test_a_header_that_is_no_utf_8_does_no_harm(serve: Serve, is_answer: bool) -> None:
+    async def latin(request: web.BaseRequest) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.write(b"HTTP/1.1 200 OK\r\nX-Name: M\xfcll\r\nContent-Length: 1\r\n\r\n1")
+        request.transport.close()
+        return web.Response()
+
+    site = await serve(latin) if is_answer else await serve()
+    answer = await site.raw(
+        b"POST /prompt HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Name: M\xfcll\r\n"
+        b"Content-Length: 1\r\n\r\n1"
+    )
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"\r\n\r\n1")
+    if is_answer:
+        assert b"X-Name: Mll\r\n" in answer
+    else:
+        assert site.comfy.last.all("X-Name") == ["Mll"]
