@@ -16,7 +16,7 @@ VENV := .venv/bin/python
 export COMFY_HOME COMFY_PYTHON LISTEN ARGS
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve launch comfyui test lint format typecheck bench tools clean
+.PHONY: help run serve launch comfyui test screenshots lint format typecheck bench tools clean
 
 help: ## this list
 	@sed -n 's/^#  / /p' Makefile
@@ -37,6 +37,10 @@ comfyui: ## get a ComfyUI: VERSION=0.3.52 DEST=folder
 test: ## the whole suite, against real ComfyUIs (ARGS: for pytest)
 	@comfyuis=$$($(SETUP) prepare --dev) && \
 	STATELESS_TEST_COMFYUIS="$$comfyuis" $(VENV) -m pytest $(ARGS)
+
+screenshots: ## the pictures of the tab in ComfyUI's editor, made anew in docs/screenshots/
+	@comfyuis=$$($(SETUP) prepare --dev) && \
+	STATELESS_TEST_COMFYUIS="$$comfyuis" $(VENV) -m tests.browser.screenshots
 
 bench: tools ## our route against ComfyUI's own, in one run (ARGS: for benchmarks/run.py)
 	@comfyuis=$$($(SETUP) prepare) && \

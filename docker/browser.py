@@ -58,8 +58,8 @@ def ensure_frontend(folder: Path, console: Console, python: Path) -> None:
 
 
 def _download(folder: Path, console: Console, python: Path) -> Path:
-    command = [python, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
-    console.run([*command, "--dest", folder, f"comfyui-frontend-package=={FRONTEND}"])
+    command = [str(python), "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
+    console.run([*command, "--dest", str(folder), f"comfyui-frontend-package=={FRONTEND}"])
     [wheel] = folder.glob("*.whl")
     found = hashlib.sha256(wheel.read_bytes()).hexdigest()
     if found != SHA256:

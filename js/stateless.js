@@ -106,7 +106,8 @@ app.registerExtension({
       type: "text",
       defaultValue: "",
       tooltip: "Where callers reach the API, such as https://gateway.example.com",
-      onChange: () => ctx.dispatchEvent(new Event("address")),
+      // It is told of before the setting can be read.
+      onChange: () => setTimeout(() => ctx.dispatchEvent(new Event("address"))),
     },
     {
       // Drawn by us, never set: a key is no setting that lies on the server.

@@ -21,8 +21,11 @@ export class Result {
     this.#ctx = ctx;
   }
 
-  /** @param {{isAccepted: boolean, took: number}} given isAccepted: the answer was 202 */
-  show(reply, { isAccepted, took }) {
+  /**
+   * @param {{isAccepted: boolean, took: number, titles: Map<string, string>}} given isAccepted: the
+   *   answer was 202; titles: of the nodes, by their ids
+   */
+  show(reply, { isAccepted, took, titles }) {
     for (const url of this.#urls.splice(0)) URL.revokeObjectURL(url);
     return h(
       "div.st-result",
@@ -31,7 +34,7 @@ export class Result {
       isAccepted && h("p.st-hint", {}, "The outputs go where you said; the Jobs tab shows how far it is."),
       this.#files(reply),
       (reply.texts ?? []).map(({ node_id, text }) => h("pre.st-code", { tabindex: "0", "aria-label": `Text of node ${node_id}` }, text)),
-      timings(reply.stats, (id) => this.#ctx.showNode(id)),
+      timings(reply.stats, titles, (id) => this.#ctx.showNode(id)),
       this.#raw(reply),
     );
   }
@@ -100,21 +103,28 @@ function saveLink(output, address) {
 }
 
 /** How long each stage, and each node, took. */
-export function timings(stats, showNode) {
+function timings(stats, titles, showNode) {
   if (!stats) return null;
   const total = Math.max(1, stats.total_time ?? 0);
   const stages = STAGES.filter(([name]) => Number.isFinite(stats[name])).map(([name, label]) => timeRow(label, stats[name], total));
-  const nodes = Object.entries(stats.comfy_execution?.nodes ?? {}).map(([id, node]) => {
-    const link = iconButton(`Show node ${id}`, "arrow-up-right", () => showNode(id));
-    const took = node.end - node.start;
-    return timeRow(h("span.st-time-node", {}, `Node ${id}`, link), node.cached ? null : took, total);
-  });
+  const nodes = Object.entries(stats.comfy_execution?.nodes ?? {})
+    .sort(([, one], [, other]) => tookOf(other) - tookOf(one))
+    .map(([id, node]) => timeRow(nodeLabel(id, titles.get(id), showNode), node.cached ? null : tookOf(node), total));
   return h(
     "details.st-more",
     { open: true },
     h("summary", {}, "Timings"),
     h("div.st-times", {}, stages, nodes.length > 0 && h("div.st-times-head", {}, "Nodes"), nodes),
   );
+}
+
+function tookOf(node) {
+  return node.cached ? -1 : node.end - node.start;
+}
+
+function nodeLabel(id, title, showNode) {
+  const link = iconButton(`Show node ${id}`, "arrow-up-right", () => showNode(id));
+  return h("span.st-time-node", {}, h("span", { title: `Node ${id}` }, title ?? `Node ${id}`), link);
 }
 
 function timeRow(label, ms, total) {

@@ -48,7 +48,7 @@ export class Run {
     const started = performance.now();
     try {
       const reply = await this.#reply(path, { ...body, id: this.#id }, isAsync, stop);
-      this.#end(this.result.show(reply, { isAccepted: isAsync, took: performance.now() - started }));
+      this.#end(this.result.show(reply, { isAccepted: isAsync, took: performance.now() - started, titles }));
     } catch (error) {
       this.#fail(error);
     }

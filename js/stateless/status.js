@@ -118,7 +118,7 @@ export class StatusSection {
     if (this.webhooks.dataset.key === key) return;
     this.webhooks.dataset.key = key;
     fill(this.webhooks, webhooks.map((one) => {
-      const said = [one.error, one.attempts && `${one.attempts} tries`, one.at && ago(one.at)].filter(Boolean);
+      const said = [one.error, one.attempts && `${one.attempts} ${one.attempts === 1 ? "try" : "tries"}`, one.at && ago(one.at)].filter(Boolean);
       return h("li.st-item", {}, h("div.st-item-main", {}, h("span.st-webhook-url", { title: one.url }, one.url),
         h("p.st-hint", {}, said.join(" · "))));
     }));

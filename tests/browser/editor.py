@@ -98,9 +98,7 @@ class Editor:
     def load(self, graph: Graph, name: str = "a workflow") -> None:
         """Open a graph, given in the API format."""
         self.page.evaluate("([graph, name]) => app.loadApiJson(graph, name)", [graph, name])
-        self.page.wait_for_function(
-            "count => app.graph._nodes.length === count", arg=len(graph)
-        )
+        self.page.wait_for_function("count => app.graph._nodes.length === count", arg=len(graph))
 
     def show(self, section: str = "Call") -> Locator:
         """Open the tab at a section; return the panel."""

@@ -19,7 +19,7 @@ from tests.browser.graphs import PHOTO, failing, node, saved, waiting
 from tests.cache.origin import Origin
 from tests.comfyui.receiver import Receiver
 
-NASTY = "it's \"quoted\" `touch a` $(touch b) $HOME !! \\ \n 100% <b>&amp; \u202e\x9b ü 🙂"
+NASTY = 'it\'s "quoted" `touch a` $(touch b) $HOME !! \\ \n 100% <b>&amp; \u202e\x9b ü 🙂'
 SECONDS = 30
 
 
@@ -178,9 +178,7 @@ def test_send_shows_the_picture_the_timings_and_the_reply(editor: Editor) -> Non
 
 
 @only_own
-def test_send_with_a_webhook_says_that_it_was_accepted(
-    editor: Editor, receiver: Receiver
-) -> None:
+def test_send_with_a_webhook_says_that_it_was_accepted(editor: Editor, receiver: Receiver) -> None:
     call = opened(editor.show("Call"), "Options")
     call.get_by_label("Webhook").fill(f"{receiver.origin}/editor")
     call.get_by_role("button", name="Send").click()

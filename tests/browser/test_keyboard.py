@@ -43,7 +43,7 @@ def test_a_call_is_copied_and_sent_without_a_mouse(editor: Editor) -> None:
     expect(editor.tab("Call")).to_be_visible()
     expect(editor.code).to_contain_text('"width": 64')
     editor.tab("Call").focus()
-    seen = []
+    seen: list[str] = []
     while "Send" not in seen:
         assert len(seen) < 20, seen
         editor.page.keyboard.press("Tab")

@@ -137,9 +137,7 @@ def test_renaming_and_removing_an_input_changes_the_mark(editor: Editor) -> None
     card = choose(publish, "width")
     card.get_by_label("Name").fill("wide")
     card.get_by_label("Name").press("Tab")
-    editor.page.wait_for_function(
-        "app.graph.getNodeById(1).title === 'Background @wide=width'"
-    )
+    editor.page.wait_for_function("app.graph.getNodeById(1).title === 'Background @wide=width'")
     card.get_by_label("Name").fill("2 wide")
     expect(card.get_by_role("alert")).to_contain_text("A name is made of letters")
     expect(publish.get_by_role("button", name="Publish")).to_have_attribute("aria-disabled", "true")
@@ -210,5 +208,3 @@ def test_the_menu_of_a_node_can_be_used_with_the_mouse(editor: Editor) -> None:
     editor.page.locator(".litemenu-entry", has_text=re.compile("^width$")).click()
     cards = editor.panel.get_by_role("list", name="Inputs", exact=True)
     expect(cards.get_by_label("Name")).to_have_value("width")
-
-

@@ -54,11 +54,14 @@ def test_a_webhook_that_was_not_taken_is_listed(
 ) -> None:
     url = origin.url(f"/not-there-{frontend.name}")
     body = {"prompt": SIMPLE, "webhook_v2": url}
-    assert editor.server.request("POST", "/api/stateless/prompt", body, headers(frontend)).status == 202
+    assert (
+        editor.server.request("POST", "/api/stateless/prompt", body, headers(frontend)).status
+        == 202
+    )
     status = editor.show("Status")
     listed = status.get_by_role("list", name="Failed webhooks")
     expect(listed).to_contain_text(f"not-there-{frontend.name}", timeout=15_000)
-    expect(listed).to_contain_text("1 tries")
+    expect(listed).to_contain_text("1 try")
 
 
 def test_a_key_is_asked_for_and_stays_in_the_browser(
