@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..engine import Engine, Graph
 from ..errors import NotFound, RequestError, Unavailable, WorkflowFailed
@@ -77,11 +77,13 @@ class _Kept:
     Attributes:
         graph: The file as it was read, None for code, or if it could not be read.
         neighbours: The other files that it has loaded, as they were then.
+        loading: What makes the endpoint, or has made it.
     """
 
     source: Source
     entry: Entry
     graph: GraphFile | None = None
+    loading: asyncio.Task[None] | None = None
     neighbours: Mapping[Path, Stamp] = field(default_factory=dict)
 
     def is_as_it_was(self) -> bool:
@@ -122,8 +124,7 @@ class Workflows:
         self._surroundings = Surroundings()
         self._scanned_at = self._listed_at = float("-inf")
         self._task: asyncio.Task[None] | None = None
-        self._pending: set[str] | None = None
-        self._told: asyncio.Future[None] | None = None
+        self._misplaced: tuple[WorkflowFileError, ...] = ()
 
     def warm_up_with(self, graph: Graph) -> None:
         """Note the graph of the warm-up, whose checkpoint files may want for a default."""
@@ -138,13 +139,16 @@ class Workflows:
             path: Whose endpoint counts; the others may be on their way. None is all.
         """
         arrived = time.monotonic()
+        deadline = arrived + PATIENCE_S
         for _ in range(2):  # what is under way may have begun too early, or without the lists
             if self._task is None and not self._is_due(arrived, lists=lists):
                 break
             if self._task is None:
                 self._task = asyncio.create_task(self._refreshed(lists=lists))
                 self._task.add_done_callback(self._over)
-            await self._patiently(self._task, path)
+            await asyncio.wait({self._task}, timeout=deadline - time.monotonic())
+        while (loads := self._loads(path)) and (left := deadline - time.monotonic()) > 0:
+            await asyncio.wait(loads, timeout=left)
         return self._edition
 
     async def entry(self, path: str, *, lists: bool = False) -> Entry:
@@ -199,9 +203,11 @@ class Workflows:
 
     async def close(self) -> None:
         """Stop what is under way, and end the processes that files run in."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+        tasks = {*self._loads(None), *({self._task} if self._task else ())}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         await self._loaders.close()
 
     async def _endpoint(self, path: str, *, lists: bool = False) -> Endpoint:
@@ -216,14 +222,10 @@ class Workflows:
         oldest = arrived - self._rescan_s
         return self._scanned_at < oldest or (lists and self._listed_at < oldest)
 
-    async def _patiently(self, task: asyncio.Task[None], path: str | None) -> None:
-        """Wait for a look at the folder, or for what it means to one path."""
-        deadline = time.monotonic() + PATIENCE_S
-        while not task.done() and (left := deadline - time.monotonic()) > 0:
-            if path is not None and self._pending is not None and path not in self._pending:
-                break
-            ends: set[asyncio.Future[Any]] = {task, self._news}
-            await asyncio.wait(ends, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+    def _loads(self, path: str | None) -> set[asyncio.Task[None]]:
+        """Return what loads the file of a path, or all files."""
+        kept = self._kept.values() if path is None else filter(None, [self._kept.get(path)])
+        return {each.loading for each in kept if each.loading and not each.loading.done()}
 
     def _over(self, task: asyncio.Task[None]) -> None:
         self._task = None
@@ -231,19 +233,12 @@ class Workflows:
             self._scanned_at = self._listed_at = time.monotonic()
             log.error("The workflow files could not be looked at", exc_info=error)
 
-    @property
-    def _news(self) -> asyncio.Future[None]:
-        """Is done when the next edition is there."""
-        if self._told is None:
-            self._told = asyncio.get_running_loop().create_future()
-        return self._told
-
     async def _refreshed(self, *, lists: bool) -> None:
         async with self.lock:
             await self._refresh(lists=lists)
 
     async def _refresh(self, *, lists: bool) -> None:
-        self._scanned_at, self._pending = time.monotonic(), None
+        self._scanned_at = time.monotonic()
         found, changed = await asyncio.to_thread(self._look)
         for path in [path for path in self._kept if path not in found.sources]:
             log.info("workflow/%s is gone with its file", path)
@@ -251,8 +246,9 @@ class Workflows:
         for source in changed:
             await self._read(source)
         if changed or lists:
-            await self._load(found, changed)
-        self._publish(found)
+            await self._load(changed)
+        self._misplaced = found.errors
+        self._publish()
 
     def _look(self) -> tuple[Scan, list[Source]]:
         """Return what there is, and which of it is new or has changed. Blocks."""
@@ -278,24 +274,32 @@ class Workflows:
         except WorkflowFileError as error:
             self._fail(kept, error)
 
-    async def _load(self, found: Scan, changed: Sequence[Source]) -> None:
+    async def _load(self, changed: Sequence[Source]) -> None:
+        """Begin to load what is new, and to bring the rest to what ComfyUI has now."""
         graphs = [kept.graph for kept in self._kept.values() if kept.graph is not None]
         class_types = {name for graph in graphs for name in graph.class_types}
         surroundings = await self.look_around(class_types)
         self._listed_at = time.monotonic()
         before, self._surroundings = self._surroundings, surroundings
         new = {source.path for source in changed}
-        due = [k for path, k in self._kept.items() if path in new or before != surroundings]
-        self._pending = pending = {kept.source.path for kept in due}
+        for path, kept in self._kept.items():
+            if path in new or before != surroundings:
+                loading = self._loaded(kept, kept.loading, surroundings, is_new=path in new)
+                kept.loading = asyncio.create_task(loading)
 
-        async def load(kept: _Kept) -> None:
-            # Each is there as soon as it is loaded: one that takes long keeps no other waiting.
-            await self._load_one(kept, surroundings, is_new=kept.source.path in new)
-            pending.discard(kept.source.path)
-            self._publish(found)
-
-        self._publish(found)
-        await asyncio.gather(*map(load, due))
+    async def _loaded(
+        self,
+        kept: _Kept,
+        before: asyncio.Task[None] | None,
+        surroundings: Surroundings,
+        *,
+        is_new: bool,
+    ) -> None:
+        """Load one file, in a task of its own: one that takes long keeps no other waiting."""
+        if before is not None:
+            await asyncio.wait({before})
+        await self._load_one(kept, surroundings, is_new=is_new)
+        self._publish()
 
     async def _load_one(self, kept: _Kept, surroundings: Surroundings, *, is_new: bool) -> None:
         entry = kept.entry
@@ -333,19 +337,16 @@ class Workflows:
             log.error("workflow/%s is broken: %s%s", entry.path, error, more)
         kept.entry = Entry(entry.path, entry.file, entry.endpoint, error)
 
-    def _publish(self, found: Scan) -> None:
+    def _publish(self) -> None:
         """Make an edition of what is kept, if it differs from the last one."""
         old = self._edition
-        entries = {path: self._kept[path].entry for path in found.sources}
+        entries = {path: kept.entry for path, kept in sorted(self._kept.items())}
         broken = [entry.error for entry in entries.values() if entry.error is not None]
-        errors = (*found.errors, *broken)
+        errors = (*self._misplaced, *broken)
         said = [str(error) for error in old.errors]
-        for error in found.errors:
+        for error in self._misplaced:
             if str(error) not in said:
                 log.error("Workflow files: %s", error)
-        told, self._told = self._told, None
-        if told is not None and not told.done():
-            told.set_result(None)
         if dict(old.entries) != entries or [str(error) for error in errors] != said:
             self._edition = Edition(old.number + 1, entries, errors)
 
