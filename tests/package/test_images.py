@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -207,3 +209,28 @@ def test_the_examples_stand_on_the_image_that_is_baked(bake: dict[str, Any]) -> 
     assert {read(path).defaults["BASE"] for path in DOCKERFILES[1:]} == {tag}
     kubernetes = (CHECKOUT / "examples" / "kubernetes" / "kustomization.yaml").read_text()
     assert f"newTag: {tag.partition(':')[2]}\n" in kubernetes
+
+
+@pytest.mark.parametrize(("manifest", "works"), [("pip: [numpy]", True), ("pip: [1]", False)])
+def test_a_manifest_can_be_installed_while_an_image_is_built(
+    manifest: str, works: bool, tmp_path: Path
+) -> None:
+    assert "CMD=true comfyui-stateless" in (EXAMPLE / "Dockerfile").read_text()
+    (tmp_path / "manifest.yaml").write_text(manifest)
+    (tmp_path / "comfy").mkdir()
+    for name in ("main.py", "comfy/cli_args.py"):
+        (tmp_path / name).touch()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "COMFY_HOME": str(tmp_path),
+        "MANIFEST": str(tmp_path / "manifest.yaml"),
+        "CMD": "true",
+        "PORT": "0",
+    }
+    command = [sys.executable, "-m", "comfyui_stateless"]
+    done = subprocess.run(
+        command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode == 0) is works, done.stdout
+    assert ("pip numpy: already there" in done.stdout) is works
