@@ -45,7 +45,7 @@ class Board:
         self._jobs = services.jobs
         self._recent = recent
         self._status = ServerStatus(services, background)
-        self._feed = Feed(lambda: frame("snapshot", self._snapshot()))
+        self._feed = self._new_feed()
         self._watching: list[asyncio.Task[None]] = []
         self._told: dict[str, Hashable] = {}
         self._positions: Mapping[str, int] = {}
@@ -99,8 +99,10 @@ class Board:
         """Watch and ask no more."""
         self._end()
         await self._status.close()
+        self._recent.close()
 
     def _begin(self) -> None:
+        self._feed = self._new_feed()
         self._told = {run: mark for run, _, mark in self._looked()}
         self._told_status = self._status.now()
         self._watching = [
@@ -182,6 +184,9 @@ class Board:
 
     def _position(self, run: str, job: Job, positions: Mapping[str, int]) -> int | None:
         return positions.get(run) if job.state is JobState.QUEUED else None
+
+    def _new_feed(self) -> Feed:
+        return Feed(lambda: frame("snapshot", self._snapshot()))
 
     def _snapshot(self) -> dict[str, Any]:
         return {"jobs": self.listing(), "status": self._status.now()}

@@ -71,8 +71,8 @@ class Thumbnails:
             self._kept.pop(run_id, None)
 
     def close(self) -> None:
-        """End the thread."""
-        self._thread.shutdown(cancel_futures=True)
+        """End the thread, when it has made what was begun."""
+        self._thread.shutdown()
 
     def _has_time(self) -> bool:
         now = time.monotonic()
@@ -106,8 +106,11 @@ def thumbnail(source: BinaryIO) -> bytes:
 
     with Image.open(source) as image:
         image.draft("RGB", (SIDE, SIDE))
-        image.thumbnail((SIDE, SIDE), reducing_gap=2.0)
-        small = image.convert("RGBA")
+        shown: Image.Image = image
+        if image.mode.startswith("I"):  # 16 bits of gray, which cannot be made smaller as they are
+            shown = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
+        shown.thumbnail((SIDE, SIDE), reducing_gap=2.0)
+        small = shown.convert("RGBA")
     flat = Image.new("RGB", small.size, "white")
     flat.paste(small, mask=small)
     file = io.BytesIO()
