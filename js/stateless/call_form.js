@@ -5,7 +5,7 @@ import { checkbox, field, numberInput, row, section, select, textInput } from ".
 import { FORMATS, NO_OPTIONS, UPLOADS } from "./request.js";
 
 const ANSWERS = [
-  ["json", "JSON, files in base64"],
+  ["json", "JSON"],
   ["zip", "ZIP archive"],
   ["file", "The only file"],
 ];
@@ -103,11 +103,11 @@ export class OptionsForm {
     return fill(this.target, h("div.st-group", {}, row(upload.fields.map((one) => this.#targetField(one))), waits));
   }
 
-  #targetField([name, label, isRequired]) {
-    const input = textInput({
+  #targetField([name, label, isRequired, choices]) {
+    const given = {
       required: isRequired, "aria-required": String(isRequired),
       on: { input: ({ target }) => this.#set("target", { ...this.options.target, [name]: target.value }) },
-    });
-    return field(label, input);
+    };
+    return field(label, choices ? select([["", ""], ...choices.map((one) => [one, one])], given) : textInput(given));
   }
 }

@@ -22,7 +22,7 @@ export class PublishSection {
     this.#ctx = ctx;
     this.endpoint = noEndpoint();
     this.preview = new EndpointPreview(ctx);
-    this.published = new PublishedList(ctx, (entry) => this.open(entry.path));
+    this.published = new PublishedList(ctx, (entry) => this.open(entry.path), () => this.#showState());
     this.#makeFields();
     this.element = this.#build();
     ctx.current.addEventListener("change", () => this.#load());

@@ -11,10 +11,11 @@ export class PublishedList {
   #ctx;
   #entries = new Map();
 
-  /** @param {(entry: object) => void} onOpen */
-  constructor(ctx, onOpen) {
+  /** @param {(entry: object) => void} onOpen @param {() => void} onChange others are there now */
+  constructor(ctx, onOpen, onChange) {
     this.#ctx = ctx;
     this.onOpen = onOpen;
+    this.onChange = onChange;
     this.list = h("ul.st-list", { "aria-label": "Published endpoints" });
     this.note = h("p.st-hint");
     this.count = h("span.st-count");
@@ -39,6 +40,7 @@ export class PublishedList {
       say(this.note, error.message);
     }
     say(this.count, this.#entries.size);
+    this.onChange();
   }
 
   #row(entry) {
@@ -85,7 +87,6 @@ export class PublishedList {
     try {
       await this.#ctx.client.json("DELETE", `/workflow/${encodedPath(entry.path)}`);
       await this.load();
-      this.#ctx.dispatchEvent(new Event("address"));
     } catch (error) {
       this.#ctx.host.toast("error", `${entry.path} is not deleted`, error.message);
     }

@@ -7,7 +7,7 @@ export const FORMATS = {
   avif: { label: "AVIF", quality: 50, isLossless: true },
 };
 
-/** Where outputs can go: the field of the request, and those inside it. */
+/** Where outputs can go: the field of the request, and those inside it: [name, label, required, choices]. */
 export const UPLOADS = {
   s3: {
     label: "S3 bucket",
@@ -20,7 +20,7 @@ export const UPLOADS = {
   hf_upload: {
     label: "Hugging Face repository",
     fields: [
-      ["repo", "Repository", true], ["repo_type", "Type", false],
+      ["repo", "Repository", true], ["repo_type", "Type", false, ["model", "dataset"]],
       ["revision", "Revision", false], ["directory", "Folder", false],
     ],
   },

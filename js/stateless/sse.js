@@ -2,21 +2,20 @@
 
 /** Takes text as it comes; gives the events that are whole. */
 export class EventParser {
-  #rest = "";
+  #pieces = [];
   #name = "";
   #data = [];
 
   /** @returns {Array<{name: string, data: string}>} the events that `text` has completed */
   push(text) {
-    const found = [];
+    // A line may be hundreds of megabytes of an image: it is put together once, at its end.
+    const isWithin = !/[\r\n]/.test(text) && !this.#pieces.at(-1)?.endsWith("\r");
+    this.#pieces.push(text);
+    if (isWithin) return [];
     // A carriage return at the end may be half of a line end.
-    const lines = (this.#rest + text).split(/\r\n|\n|\r(?!$)/);
-    this.#rest = lines.pop();
-    for (const line of lines) {
-      const event = this.#line(line);
-      if (event) found.push(event);
-    }
-    return found;
+    const lines = this.#pieces.join("").split(/\r\n|\n|\r(?!$)/);
+    this.#pieces = [lines.pop()];
+    return lines.map((line) => this.#line(line)).filter(Boolean);
   }
 
   #line(line) {
