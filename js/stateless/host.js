@@ -19,7 +19,8 @@ export class Host extends EventTarget {
 
   /** Call a route of ComfyUI's API, as its own frontend does. */
   fetch(path, options) {
-    if (this.#api.fetchApi) return this.#api.fetchApi(path, options);
+    // Newer frontends give up after a time: an answer of ours may take as long as its downloads.
+    if (this.#api.fetchApi) return this.#api.fetchApi(path, { ...options, timeoutMs: null });
     return fetch(`/api${path}`, options);
   }
 
