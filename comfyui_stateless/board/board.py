@@ -59,7 +59,11 @@ class Board:
         Where there are more than ``limit``, those that run and those that run next stay.
         """
         positions = self._jobs.positions()
-        said = [self._described(run, job, positions) for run, job in self._chosen(limit, positions)]
+        chosen = list(self._chosen(limit, positions))
+        # Of two of one millisecond the one that runs later is the newer.
+        live = [each for each in reversed(chosen) if each[1] is not None]
+        ended = [each for each in chosen if each[1] is None]
+        said = [self._described(run, job, positions) for run, job in (*live, *ended)]
         return sorted(said, key=lambda job: job["created"], reverse=True)
 
     async def status(self) -> dict[str, Any]:
