@@ -406,7 +406,7 @@ async def test_messages_out_of_tries_are_listed_without_their_secrets(
 
 async def test_nothing_of_a_request_but_its_id_is_told(serve: Serve, there: Receiver) -> None:
     site = await serve()
-    fields = {
+    fields: dict[str, Any] = {
         "webhook_v2": f"{there.url}?token={SECRET}",
         "extra_data": {"api_key_comfy_org": SECRET, "x": SECRET},
         "prompt": graph(SECRET),
