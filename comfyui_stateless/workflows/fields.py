@@ -170,10 +170,9 @@ class InputField:
             return
         if value.startswith(UPLOAD):
             raise WrongValue("names an upload; a model cannot come with the request, give its URL")
-        if self.options and not is_address(value) and not _is_among(value, self.options):
-            raise WrongValue(
-                f"must be the URL of a model, or one that is there: {listed(self.options)}"
-            )
+        if not is_address(value) and not _is_among(value, self.options):
+            there = listed(self.options) or "none is"
+            raise WrongValue(f"must be the URL of a model, or one that is there: {there}")
 
     def _check_number(self, value: float) -> None:
         is_low = self.minimum is not None and value < self.minimum

@@ -262,6 +262,8 @@ def _with_own_default(declared: Declared, field: InputField, own: Any) -> InputF
 
 
 def _require_fit(declared: Declared, field: InputField, value: Any, setting: str) -> None:
+    if field.kind == "model":
+        return  # it may come later, or be on another machine only
     try:
         field.check(value)
     except WrongValue as error:

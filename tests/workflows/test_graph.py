@@ -247,6 +247,20 @@ async def test_a_wrong_graph_is_reported_with_its_line(
     assert (caught.value.file, caught.value.line) == (file, line)
 
 
+async def test_a_model_that_is_not_there_may_be_the_default_and_may_not_be_given(
+    tmp_path: Path,
+) -> None:
+    text = "inputs:\n  lora: {node: 4, input: lora_name, default: elsewhere.safetensors}\n"
+    file = await load(write(tmp_path, "file", graph(), text), SURROUNDINGS)
+    assert (await file.build({})).input == {"lora": "elsewhere.safetensors"}
+    definitions = json.loads(json.dumps(DEFINITIONS))
+    definitions["Loader"]["input"]["required"]["lora_name"][0].clear()
+    renewed = await file.renewed(surroundings(definitions=definitions))
+    with pytest.raises(RequestError, match="there: none is"):
+        await renewed.build({"lora": "a.safetensors"})
+    assert (await renewed.build({"lora": "https://example.com/a.safetensors"})).graph
+
+
 async def test_marks_in_titles_make_inputs(tmp_path: Path) -> None:
     file = await endpoint(
         tmp_path,
