@@ -13,7 +13,6 @@ from .journal import DueMessage
 from .requests import PromptRequest
 from .webhooks import new_message_id
 from .wire import to_json
-from .workflows.requests import WorkflowPrompt
 
 
 def messages_for(
@@ -49,7 +48,7 @@ def _complete_or_failed(
     if isinstance(outcome, PromptResult):
         return json_body(outcome, {"type": "prompt.complete", "timestamp": now})
     failed = {"type": "prompt.failed", "timestamp": now, "id": request.id, "prompt": graph}
-    given = {"input": request.input} if isinstance(request, WorkflowPrompt) else {}
+    given = {} if request.source is None else {"input": request.echo()["input"]}
     return [Text(to_json({**failed, **given, **outcome.body()}))]
 
 

@@ -41,7 +41,6 @@ from .outputs import described
 from .prepare import with_values
 from .requests import PromptRequest
 from .wire import to_json
-from .workflows.requests import WorkflowPrompt
 
 log = logging.getLogger("comfyui_stateless.recording")
 
@@ -235,7 +234,12 @@ def recorded_request(recorded: bytes) -> Resumed:
         ValueError, LookupError: The record cannot be read.
     """
     said = json.loads(recorded)
-    model = WorkflowPrompt if "workflow" in said else PromptRequest
+    model: type[PromptRequest] = PromptRequest
+    if "workflow" in said:
+        # Imported here: making the model takes time, of which ComfyUI's start has little for us.
+        from .workflows.requests import WorkflowPrompt
+
+        model = WorkflowPrompt
     return Resumed(model.model_validate_json(recorded), graph=said[PREPARED])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -160,6 +159,8 @@ class Workflows:
         entries = (await self.edition(lists=lists, path=path)).entries
         if path in entries:
             return entries[path]
+        import difflib  # for this case alone
+
         lowered = {known.lower(): known for known in entries}
         near = difflib.get_close_matches(path.lower()[:300], lowered, MAX_NEAR, 0.5)
         names = [lowered[name] for name in near]
