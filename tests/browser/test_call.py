@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
 from playwright.sync_api import Locator, expect
 
 from tests.browser.conftest import Frontend, only_own
@@ -79,23 +78,20 @@ def test_a_change_that_nobody_announced_is_seen_when_one_comes_back(editor: Edit
     expect(editor.code).to_contain_text('"width": 88')
 
 
-@pytest.mark.parametrize("language", ["curl", "Python", "JavaScript"])
-def test_a_copied_call_runs_whatever_is_in_the_graph(
-    editor: Editor, frontend: Frontend, tmp_path: Path, language: str
+def test_copied_calls_run_whatever_is_in_the_graph(
+    editor: Editor, frontend: Frontend, tmp_path: Path
 ) -> None:
     graph = {**saved(title=NASTY), "5": node("PrimitiveStringMultiline", "Text", value=NASTY)}
     editor.load(graph, NASTY)
-    text = copied(editor, language)
-    out = run(language, text, tmp_path, frontend.key)
-    files = sorted(p.name for p in tmp_path.iterdir() if not p.name.startswith("call."))
-    if language == "curl":
-        reply = json.loads(out)
-        assert reply["prompt"]["5"]["inputs"]["value"] == NASTY
-        assert files == []
-    else:
-        assert len(files) == 1
-        assert files[0].endswith("_00001_.png")
-        assert (tmp_path / files[0]).read_bytes().startswith(b"\x89PNG")
+    out = run("curl", copied(editor, "curl"), tmp_path, frontend.key)
+    assert json.loads(out)["prompt"]["5"]["inputs"]["value"] == NASTY
+    for language in ("Python", "JavaScript"):
+        folder = tmp_path / language
+        folder.mkdir()
+        run(language, copied(editor, language), folder, frontend.key)
+        [picture] = folder.glob("*.png")
+        assert picture.name.endswith("_00001_.png")
+        assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_key_is_read_from_the_environment_unless_it_is_asked_for(
@@ -111,6 +107,7 @@ def test_the_key_is_read_from_the_environment_unless_it_is_asked_for(
     assert f"-H 'X-API-Key: {frontend.key}'" in copied(editor, "curl")
 
 
+@only_own
 def test_a_file_of_the_graph_can_come_by_url(editor: Editor, origin: Origin) -> None:
     origin.put("/photo.png", editor.page.screenshot())
     editor.load(PHOTO)

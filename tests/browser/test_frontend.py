@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Frontend
@@ -81,34 +80,30 @@ def test_the_settings_hold_the_address_and_no_key(editor: Editor, frontend: Fron
         editor.expected.append("status of 401")
 
 
-@pytest.mark.parametrize("theme", ["dark", "light"])
-def test_texts_can_be_read_in_every_theme(editor: Editor, theme: str) -> None:
-    editor.page.evaluate(
-        "theme => app.extensionManager.setting.set('Comfy.ColorPalette', theme)", theme
-    )
-    try:
+def test_texts_can_be_read_in_every_theme(editor: Editor) -> None:
+    for theme in ("light", "dark"):
+        editor.page.evaluate(
+            "theme => app.extensionManager.setting.set('Comfy.ColorPalette', theme)", theme
+        )
         for section in ("Call", "Publish", "Jobs", "Status"):
             editor.show(section)
-            assert editor.page.evaluate(CONTRAST) == [], section
-    finally:
-        editor.page.evaluate("app.extensionManager.setting.set('Comfy.ColorPalette', 'dark')")
+            assert editor.page.evaluate(CONTRAST) == [], (theme, section)
 
 
-@pytest.mark.parametrize("width", [1280, 1920])
-def test_nothing_is_cut_off_at_the_side(editor: Editor, width: int) -> None:
-    editor.page.set_viewport_size({"width": width, "height": 900})
-    for section in ("Call", "Publish", "Jobs", "Status"):
-        shown = editor.show(section)
-        for summary in shown.locator("details:not([open]) > summary").all():
-            if summary.is_visible():
-                summary.click()
-        wide = shown.evaluate(
-            """(panel) => [...panel.querySelectorAll('.st-scroll, .st-footer')]
-              .filter((one) => one.scrollWidth > one.clientWidth)
-              .map((one) => `${one.className} ${one.scrollWidth} > ${one.clientWidth}`)"""
-        )
-        assert wide == [], section
-        box = editor.panel.bounding_box()
-        assert box is not None
-        assert box["width"] >= 350
-    editor.page.set_viewport_size({"width": 1280, "height": 800})
+def test_nothing_is_cut_off_at_the_side(editor: Editor) -> None:
+    for width in (1920, 1280):
+        editor.page.set_viewport_size({"width": width, "height": 800})
+        for section in ("Call", "Publish", "Jobs", "Status"):
+            shown = editor.show(section)
+            for summary in shown.locator("details:not([open]) > summary").all():
+                if summary.is_visible():
+                    summary.click()
+            wide = shown.evaluate(
+                """(panel) => [...panel.querySelectorAll('.st-scroll, .st-footer')]
+                  .filter((one) => one.scrollWidth > one.clientWidth)
+                  .map((one) => `${one.className} ${one.scrollWidth} > ${one.clientWidth}`)"""
+            )
+            assert wide == [], (width, section)
+            box = editor.panel.bounding_box()
+            assert box is not None
+            assert box["width"] >= 350

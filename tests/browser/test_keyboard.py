@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
 from playwright.sync_api import expect
 
+from tests.browser.conftest import only_own
 from tests.browser.editor import Editor
 
 UNNAMED = """() => [...document.querySelectorAll(
@@ -56,20 +56,21 @@ def test_a_call_is_copied_and_sent_without_a_mouse(editor: Editor) -> None:
     expect(editor.section("Call").get_by_role("img", name="Output of node 9")).to_be_visible()
 
 
-@pytest.mark.parametrize("section", ["Call", "Publish", "Jobs", "Status"])
-def test_every_control_has_a_name_and_shows_its_focus(editor: Editor, section: str) -> None:
-    shown = editor.show(section)
-    for summary in shown.locator("details:not([open]) > summary").all():
-        if summary.is_visible():
-            summary.click()
-    assert editor.page.evaluate(UNNAMED) == []
-    editor.tab(section).focus()
-    editor.page.keyboard.press("Tab")
-    outline = editor.page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
-    assert editor.page.evaluate("document.activeElement.closest('.st-root') !== null")
-    assert outline == "solid"
+def test_every_control_has_a_name_and_shows_its_focus(editor: Editor) -> None:
+    for section in ("Call", "Publish", "Jobs", "Status"):
+        shown = editor.show(section)
+        for summary in shown.locator("details:not([open]) > summary").all():
+            if summary.is_visible():
+                summary.click()
+        assert editor.page.evaluate(UNNAMED) == []
+        editor.tab(section).focus()
+        editor.page.keyboard.press("Tab")
+        assert editor.page.evaluate("document.activeElement.closest('.st-root') !== null")
+        outline = editor.page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert outline == "solid", section
 
 
+@only_own
 def test_the_keys_of_the_editor_do_not_act_on_what_is_typed(editor: Editor) -> None:
     publish = editor.show("Publish")
     editor.page.evaluate("app.canvas.selectNode(app.graph.getNodeById(1))")

@@ -49,6 +49,7 @@ def test_a_download_is_followed(editor: Editor, frontend: Frontend, origin: Orig
     expect(status.get_by_text("Nothing is being fetched.")).to_be_visible()
 
 
+@only_own
 def test_a_webhook_that_was_not_taken_is_listed(
     editor: Editor, frontend: Frontend, origin: Origin
 ) -> None:
