@@ -47,6 +47,9 @@ only_own = pytest.mark.parametrize("frontend", FRONTENDS[:1], ids=["own"], indir
 """For what does not depend on the frontend."""
 
 
+only_newer = pytest.mark.parametrize("frontend", FRONTENDS[1:], ids=["newer"], indirect=True)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:

@@ -6,10 +6,9 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import BrowserContext, expect
 
-from tests.browser.conftest import SETTINGS, Frontend, only_own
+from tests.browser.conftest import SETTINGS, Frontend, only_newer, only_own
 from tests.browser.editor import Editor
 from tests.browser.graphs import SIMPLE
 from tests.cache.origin import Origin
@@ -65,11 +64,10 @@ def test_a_webhook_that_was_not_taken_is_listed(
     expect(listed).to_contain_text("1 try")
 
 
+@only_newer  # its server needs one
 def test_a_key_is_asked_for_and_stays_in_the_browser(
     open_editor: Callable[..., Editor], frontend: Frontend
 ) -> None:
-    if not frontend.key:
-        pytest.skip("this server needs none")
     editor = open_editor()
     editor.expected.append("status of 401")
     editor.load(SIMPLE)
