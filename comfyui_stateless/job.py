@@ -51,6 +51,7 @@ class Job:
         error: What it failed with, as replies have it, once it has.
         result: What came out, without the outputs themselves, once it has succeeded.
         uploaded: Gives the URLs of what it has uploaded so far; None where it does not upload.
+        placed: Gives where the caller said what is at a place in the graph, while it lives.
         source: Where its graph comes from: ``prompt``, or ``workflow/<path>``.
         created: When its life began, in Unix milliseconds.
         began: When ComfyUI began to run it, None before.
@@ -72,6 +73,7 @@ class Job:
         self.error: dict[str, Any] | None = None
         self.result: PromptResult | None = None
         self.uploaded: Callable[[], Sequence[str]] | None = None
+        self.placed: Callable[[str], str] = request.placed
         self.source = request.source or "prompt"
         self.is_accepted = request.is_async
         self.created = unix_ms()
@@ -126,6 +128,7 @@ class Job:
 
     def ended(self, outcome: PromptResult | StatelessError) -> None:
         """Note how the job ended."""
+        self.placed = str  # lets go of the request
         if isinstance(outcome, StatelessError):
             is_interruption = isinstance(outcome, ExecutionInterrupted)
             self.state = JobState.INTERRUPTED if is_interruption else JobState.FAILED

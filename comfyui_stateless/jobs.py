@@ -227,6 +227,8 @@ async def _caught(job: Job, work: Awaitable[T]) -> T | StatelessError:
     try:
         return await work
     except StatelessError as error:
+        if error.location is not None:
+            error.location = job.placed(error.location)
         return error
     except Exception:
         log.exception("Job %s failed", job)

@@ -5,7 +5,6 @@ Field names are those of the contract; unknown top-level fields are ignored with
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import uuid
@@ -31,6 +30,7 @@ from .storage.backends import Target
 from .storage.http import HttpTarget
 from .storage.huggingface import HfTarget
 from .storage.s3 import S3Target
+from .wire import from_json
 
 log = logging.getLogger("comfyui_stateless.requests")
 
@@ -199,6 +199,10 @@ class PromptRequest(JobRequest):
         """The endpoint that made the graph, as ``workflow/<path>``; None for a caller's own."""
         return None
 
+    def placed(self, location: str) -> str:
+        """Return where the caller said what is at a place in the graph."""
+        return location
+
 
 class InterruptRequest(WireModel):
     """The body of `POST /interrupt`."""
@@ -255,7 +259,7 @@ def parse_json(body: bytes) -> dict[str, Any]:
         RequestError: The body is no JSON object.
     """
     try:
-        value = json.loads(body, parse_constant=_refuse_constant)
+        value = from_json(body, _refuse_constant)
     except UnicodeDecodeError:
         raise RequestError("The body is not JSON: it is not UTF-8 text.") from None
     except (ValueError, RecursionError) as error:

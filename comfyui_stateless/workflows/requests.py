@@ -58,6 +58,20 @@ class WorkflowPrompt(PromptRequest):
     def source(self) -> str | None:
         return f"workflow/{self.workflow}"
 
+    def placed(self, location: str) -> str:
+        """Return the input that a place in the graph got its value from, if only one can be it."""
+        values = (
+            without_secrets(value)
+            for node_id, node in self.prompt.items()
+            for name, value in node["inputs"].items()
+            if location == f"prompt.{node_id}.inputs.{name}"
+        )
+        for value in values:
+            names = [name for name, given in self.input.items() if given == value]
+            if len(names) == 1:
+                return f"input.{names[0]}"
+        return location
+
     def echo(self) -> dict[str, Any]:
         return {"input": self.input, **super().echo()}
 

@@ -329,6 +329,29 @@ async def test_a_file_comes_with_the_request(serve: Serve, folder: Path, tmp_pat
     assert body["input"] == {"photo": "upload://x"}
 
 
+async def test_an_input_that_cannot_be_had_is_named_as_the_caller_named_it(
+    serve: Serve, folder: Path
+) -> None:
+    loading = {
+        "1": {"class_type": "Load", "inputs": {"picture": "a.png", "other": "b"}},
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "p"}},
+    }
+    put(folder, "load.json", loading)
+    put(folder, "load.yaml", "inputs:\n  photo: {node: '1', input: picture, required: true}\n")
+    classes = {**CLASSES, "Load": NodeClass(is_output=False, has_prefix=False, default_prefix=None)}
+    inputs = {"Load": {"picture": MediaInput(FileForm.NAME, is_marked=True)}}
+    picture = [["a.png"], {"image_upload": True}]
+    definitions = {
+        **DEFINITIONS,
+        "Load": {"input": {"required": {"picture": picture, "other": ["STRING"]}}},
+    }
+    fake = FakeEngine(classes=classes, file_inputs=inputs, definitions=definitions)
+    site = await serve(fake, workflow_dir=folder)
+    status, body = await call(site, "load", {"photo": "http://u:geheim@127.0.0.1:9/a.png"})
+    assert (status, body["code"], body["location"]) == (400, "invalid_input", "input.photo")
+    assert "geheim" not in json.dumps(body)
+
+
 async def test_a_webhook_has_the_input_too(serve: Serve, folder: Path, there: Receiver) -> None:
     put(folder, "code.py", PYTHON)
     site = await serve(engine(), workflow_dir=folder, accepting={"sleep": soon})
