@@ -89,6 +89,12 @@ class Background:
         return self._books is not None
 
     @property
+    def damaged(self) -> str | None:
+        """The folder in STATE_DIR with a journal that was damaged and is not used any more."""
+        aside = None if self._books is None else self._books.journal.aside
+        return None if aside is None else aside.name
+
+    @property
     def idempotency(self) -> Idempotency:
         """Knows the keys of requests."""
         return self._opened.idempotency

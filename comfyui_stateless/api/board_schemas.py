@@ -34,6 +34,7 @@ EXAMPLE_STATUS: dict[str, Any] = {
     "queue": {"depth": 3, "running": 1, "limit": None},
     "cache": {"files": 12, "bytes": 26843545600, "limit_bytes": None},
     "downloads": [],
+    "journal": {"open": True, "damaged": None},
     "webhooks": {"due": 0, "oldest_due_s": 0, "failed": 0, "failures": []},
     "publish": False,
 }
@@ -116,6 +117,16 @@ class CacheStatus(ReplyModel):
     limit_bytes: int | None = Field(description="LRU_CACHE_SIZE_GB.")
 
 
+class JournalStatus(ReplyModel):
+    """Where accepted jobs and messages that are due are written down."""
+
+    open: bool
+    damaged: str | None = Field(
+        description="The folder in STATE_DIR to which a damaged journal was moved, with jobs and "
+        "messages that are lost; null once that folder is deleted and the server started again."
+    )
+
+
 class FailedWebhook(ReplyModel):
     """A message that is out of tries."""
 
@@ -149,6 +160,7 @@ class ServerStatus(ReplyModel):
     queue: QueueStatus
     cache: CacheStatus
     downloads: list[Download]
+    journal: JournalStatus
     webhooks: WebhooksStatus
     publish: bool = Field(description="Whether workflow endpoints may be saved (ALLOW_PUBLISH).")
 

@@ -60,6 +60,7 @@ class ServerStatus:
                 }
                 for each in services.downloads.under_way()
             ],
+            "journal": {"open": self._background.is_open, "damaged": self._background.damaged},
             "webhooks": self._webhooks(),
             "publish": services.settings.allow_publish,
         }

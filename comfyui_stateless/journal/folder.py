@@ -62,7 +62,7 @@ def claim(folder: Path) -> Claim:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if found := _claimed(path):
             return found
-    raise StorageError(f"STATE_DIR is in use by {MAX_PROCESSES} processes already.")
+    raise StorageError(f"STATE_DIR ({folder}) is in use by {MAX_PROCESSES} processes already.")
 
 
 def abandoned(folder: Path, own: Path) -> Iterator[Claim]:

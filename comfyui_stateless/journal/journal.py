@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..errors import StorageError
 from . import records
 from .failures import translated
 from .files import Stored
@@ -65,10 +66,14 @@ class Journal:
     """What has to outlive the process; made by ``open``.
 
     All methods raise ``StorageError`` where the disk fails, ``NoSpace`` where it is full.
+
+    Attributes:
+        aside: Where a journal that was damaged lies, None if none was, or it was taken away.
     """
 
     def __init__(self, folder: Opened, limits: Limits, clock: Callable[[], float]) -> None:
         self._claim = folder.claimed
+        self.aside = folder.aside
         self._files = files = folder.files
         self._limits = limits
         self._clock = clock
@@ -298,9 +303,8 @@ class Journal:
         if found is None:
             return None
         row, contents = found
-        whole = contents.pop(WHOLE)
-        assert whole is not None
-        meta = json.loads(await self._copying(whole.read))
+        whole = contents.pop(WHOLE, None)
+        meta = _read_meta(b"" if whole is None else await self._copying(whole.read))
         return StoredResult(row.run_id, row.id, row.finished_at, meta, contents)
 
     async def _contents(self, kind: str, owner: str) -> dict[str, Content]:
@@ -344,6 +348,13 @@ class Journal:
         self._read_side.close()
         self._write_side.close()
         self._claim.close()
+
+
+def _read_meta(whole: bytes) -> Any:
+    try:
+        return json.loads(whole)
+    except ValueError:
+        raise StorageError("What the journal kept of this job is damaged.") from None
 
 
 def _result_bytes(db: sqlite3.Connection) -> int:

@@ -13,18 +13,23 @@ from . import records
 from .failures import translated
 from .files import Files
 from .folder import Claim, abandoned, claim
-from .schema import DATABASE, FILES, open_database, remove_database
+from .schema import DATABASE, FILES, last_aside, open_database, remove_database
 
 log = logging.getLogger("comfyui_stateless.journal")
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A folder that is ours, its files, and a connection to its database."""
+    """A folder that is ours, its files, and a connection to its database.
+
+    Attributes:
+        aside: Where one that was damaged lies.
+    """
 
     claimed: Claim
     files: Files
     database: sqlite3.Connection
+    aside: Path | None
 
 
 def opened(folder: Path) -> Opened:
@@ -35,7 +40,7 @@ def opened(folder: Path) -> Opened:
     Raises:
         StorageError: The folder cannot be used; the message says why.
     """
-    with translated(), ExitStack() as undo:
+    with translated(folder), ExitStack() as undo:
         claimed = claim(folder)
         undo.callback(claimed.close)
         database = open_database(claimed.path)
@@ -46,7 +51,7 @@ def opened(folder: Path) -> Opened:
                 _take_over(left.path, database, files)
         files.sweep(lambda digest: records.is_needed(database, digest))
         undo.pop_all()
-        return Opened(claimed, files, database)
+        return Opened(claimed, files, database, last_aside(claimed.path))
 
 
 def _take_over(left: Path, database: sqlite3.Connection, files: Files) -> None:

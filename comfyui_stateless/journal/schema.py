@@ -7,7 +7,7 @@ import os
 import shutil
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from ..errors import StorageError
@@ -21,6 +21,15 @@ WAIT_S = 5.0
 """How long a locked database is waited for."""
 
 _DAMAGED = "damaged-"
+
+_TEXTS = (
+    "SELECT run_id, id, key, key_digest FROM jobs",
+    "SELECT message_id, run_id, url, error FROM messages",
+    "SELECT run_id, id, key, key_digest FROM results",
+    "SELECT kind, owner, name, digest FROM contents",
+    "SELECT digest FROM dropped",
+)
+"""What has to be readable, or no later reading could be relied on."""
 
 # A content counts for 1024 bytes more than its size: its row, and those around it.
 MIGRATIONS = (
@@ -82,7 +91,11 @@ MIGRATIONS = (
     END;
     """,
 )
-"""Each brings the database from the version that is its index to the next."""
+"""Each brings the database from the version that is its index to the next.
+
+What SQLite notes down of them is compared: ``ALTER … RENAME``, whose notes differ between versions
+of SQLite, is not for here.
+"""
 
 
 def open_database(folder: Path) -> sqlite3.Connection:
@@ -94,13 +107,13 @@ def open_database(folder: Path) -> sqlite3.Connection:
     """
     try:
         return _opened(folder)
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # it may say so in broken text
         if isinstance(error, sqlite3.OperationalError):
             raise
         aside = _move_aside(folder)
         log.error(
             "The journal is damaged (%s): its jobs and messages are lost; it lies in %s now",
-            error, aside.name,
+            error, aside,
         )  # fmt: skip
         return _opened(folder)
 
@@ -118,6 +131,11 @@ def connect(folder: Path) -> sqlite3.Connection:
     return database
 
 
+def last_aside(folder: Path) -> Path | None:
+    """Return where a damaged database of this folder lies, None if there is none."""
+    return max(folder.glob(f"{_DAMAGED}*"), default=None)
+
+
 def remove_database(folder: Path) -> None:
     """Delete the database and the contents of a folder whose claim we hold."""
     for path in _parts(folder):
@@ -127,6 +145,7 @@ def remove_database(folder: Path) -> None:
 
 def _opened(folder: Path) -> sqlite3.Connection:
     (folder / FILES).mkdir(mode=0o700, exist_ok=True)
+    _check_header(folder / DATABASE)
     os.close(os.open(folder / DATABASE, os.O_RDWR | os.O_CREAT, 0o600))
     database = connect(folder)
     try:
@@ -135,11 +154,34 @@ def _opened(folder: Path) -> sqlite3.Connection:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA journal_size_limit = 16777216")
         _check(database)
-        _migrate(database)
+        _migrate(database, folder)
+        _check_texts(database)
     except BaseException:
         database.close()
         raise
     return database
+
+
+def _check_header(path: Path) -> None:
+    """Find what SQLite would only take for a file of another's, that it may not write to."""
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        head = file.read(100)
+        if len(head) == 100 and not (1 <= head[18] <= 2 and head[47] <= 4):
+            raise sqlite3.DatabaseError("its header is wrong")
+
+
+def _check_texts(database: sqlite3.Connection) -> None:
+    """Read what ``quick_check`` does not look into: texts that are none, tables that are gone."""
+    try:
+        kinds = {kind for (kind,) in database.execute("SELECT kind FROM usage")}
+        counters = database.execute("SELECT value FROM counter").fetchall()
+        for query in _TEXTS:
+            for _ in database.execute(query):
+                pass
+    except sqlite3.OperationalError as error:
+        raise sqlite3.DatabaseError(str(error)) from error
+    if not ({"job", "message", "result"} <= kinds and counters):
+        raise sqlite3.DatabaseError("its counters are gone")
 
 
 def _check(database: sqlite3.Connection) -> None:
@@ -149,14 +191,32 @@ def _check(database: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError(verdict)
 
 
-def _migrate(database: sqlite3.Connection) -> None:
+def _migrate(database: sqlite3.Connection, folder: Path) -> None:
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if version > len(MIGRATIONS):
         raise StorageError(
-            "The journal in STATE_DIR was made by a newer version of this extension."
+            f"The journal in STATE_DIR ({folder}) was made by a newer version of this extension."
         )
-    for number, script in enumerate(MIGRATIONS[version:], version + 1):
+    if _tables(database) != _tables_of(version):
+        raise sqlite3.DatabaseError("its tables are not those of its version")
+    _bring_forth(database, version, len(MIGRATIONS))
+
+
+def _bring_forth(database: sqlite3.Connection, version: int, to: int) -> None:
+    for number, script in enumerate(MIGRATIONS[version:to], version + 1):
         database.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT;")
+
+
+def _tables(database: sqlite3.Connection) -> list[tuple[str, ...]]:
+    """Return how all tables, indexes and triggers were made."""
+    rows = database.execute("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name")
+    return rows.fetchall()
+
+
+def _tables_of(version: int) -> list[tuple[str, ...]]:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as database:
+        _bring_forth(database, 0, max(0, version))
+        return _tables(database)
 
 
 def _move_aside(folder: Path) -> Path:

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -383,7 +384,20 @@ async def test_the_state_says_what_holds(serve: Serve) -> None:
     assert said["cache"] == {"files": 0, "bytes": 0, "limit_bytes": 1024**3}
     assert said["publish"] is True
     assert said["comfyui_version"] == "0.0.0"
+    assert said["journal"] == {"open": True, "damaged": None}
     assert said["webhooks"] == {"due": 0, "oldest_due_s": 0, "failed": 0, "failures": []}
+
+
+async def test_a_journal_that_was_damaged_is_told(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "journal.sqlite3").write_bytes(b"no database " * 1000)
+    site = await serve()
+    async with site.client.get("/status") as response:
+        said = await response.json()
+    ServerStatus.model_validate(said)
+    assert said["journal"]["open"] is True
+    assert said["journal"]["damaged"].startswith("damaged-")
+    assert (tmp_path / "state" / said["journal"]["damaged"]).is_dir()
 
 
 async def test_messages_out_of_tries_are_listed_without_their_secrets(
