@@ -19,6 +19,10 @@ b64decode: Callable[..., bytes] = base64.b64decode
 """Takes ``validate``, as Python's own does."""
 
 
+_COMPACT = json.JSONEncoder(allow_nan=False, default=str, separators=(",", ":"))
+"""Of our own: packs put functions of theirs in the place of ``json.dumps``."""
+
+
 def to_json(value: Any) -> bytes:
     """Return ``value`` as compact ASCII JSON.
 
@@ -31,8 +35,22 @@ def to_json(value: Any) -> bytes:
         return _dumps(_finite(value))
 
 
+def from_json(body: bytes, constant: Callable[[str], Any]) -> Any:
+    """Return what a document says.
+
+    Args:
+        constant: Gives the value of ``NaN``, ``Infinity`` and ``-Infinity``, which are not JSON.
+
+    Raises:
+        ValueError: It is no JSON, or not in UTF-8, UTF-16 or UTF-32.
+        RecursionError: It is nested too deeply.
+    """
+    text = body.decode(json.detect_encoding(body), "surrogatepass")
+    return json.JSONDecoder(parse_constant=constant).decode(text)
+
+
 def _dumps(value: Any) -> bytes:
-    return json.dumps(value, allow_nan=False, default=str, separators=(",", ":")).encode("ascii")
+    return _COMPACT.encode(value).encode("ascii")
 
 
 def _finite(value: Any) -> Any:

@@ -40,7 +40,20 @@ async def read_body(request: web.Request, limit: int) -> bytes:
             require_within(len(body), limit)
     except web.RequestPayloadError as error:
         raise RequestError(f"The body cannot be read: {error}.") from None
-    return bytes(body)
+    return bytes(body) or await read_before(request, limit)
+
+
+async def read_before(request: web.Request, limit: int) -> bytes:
+    """Return the body where another pack's middleware has read it, else nothing.
+
+    For when the content has come to its end without a byte.
+
+    Raises:
+        TooLarge: It has more bytes than ``limit``.
+    """
+    body = await request.read()
+    require_within(len(body), limit)
+    return body
 
 
 async def parsed(body: bytes, parse: Callable[[bytes], T]) -> T:

@@ -10,7 +10,7 @@ from email.utils import collapse_rfc2231_value
 from aiohttp import web
 
 from ..errors import RequestError
-from .body import require_within
+from .body import read_before, require_within
 
 MAX_BOUNDARY_CHARACTERS = 70
 
@@ -58,7 +58,7 @@ class FormReader:
     """
 
     def __init__(self, request: web.Request, limit: int) -> None:
-        self._stream = request.content
+        self._request = request
         self._delimiter = b"\r\n--" + _boundary(request.headers.get("Content-Type", ""))
         self._limit = limit
         self._size = 0
@@ -123,7 +123,9 @@ class FormReader:
 
     async def _read(self) -> None:
         try:
-            chunk = await self._stream.readany()
+            chunk = await self._request.content.readany()
+            if not chunk and not self._size:
+                chunk = await read_before(self._request, self._limit)
         except (web.RequestPayloadError, ConnectionError):
             chunk = b""
         if not chunk:

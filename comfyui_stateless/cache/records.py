@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from ..wire import to_json
 from .locks import locked
 
 _LOCK = "records.lock"
@@ -116,7 +117,7 @@ def replace_file(path: Path, fields: dict[str, Any]) -> None:
     partial = path.with_name(f"{path.name}.part")
     try:
         with partial.open("wb") as file:
-            file.write(json.dumps(fields, ensure_ascii=True).encode("ascii"))
+            file.write(to_json(fields))
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)

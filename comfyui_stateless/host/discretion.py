@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from typing import Any
 
 from .failures import without
 from .runs import Runs
@@ -14,25 +15,25 @@ from .runs import Runs
 _PLAIN = logging.Formatter()
 
 
-class Discretion(logging.Filter):
+class Discretion:
     """Puts stars in place of the secrets of live runs, in whatever is logged."""
 
     def __init__(self, runs: Runs) -> None:
-        super().__init__()
         self._runs = runs
 
     def install(self) -> None:
-        """See to all that goes to the handlers that there are now, which are ComfyUI's."""
-        for handler in logging.getLogger().handlers:
-            handler.addFilter(self)
+        """See to all records, where they are made: packs put in handlers of their own."""
+        original = logging.getLogRecordFactory()
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        secrets = self._runs.secrets()
-        if secrets:
-            # A record that cannot be formatted is reported by the handler.
-            with suppress(Exception):
-                _clean(record, secrets)
-        return True
+        def factory(*args: Any, **kwargs: Any) -> logging.LogRecord:
+            record = original(*args, **kwargs)
+            if secrets := self._runs.secrets():
+                # A record that cannot be formatted is reported by the handler.
+                with suppress(Exception):
+                    _clean(record, secrets)
+            return record
+
+        logging.setLogRecordFactory(factory)
 
 
 def _clean(record: logging.LogRecord, secrets: tuple[str, ...]) -> None:

@@ -48,7 +48,7 @@ from .watchdog import Watchdog
 log = logging.getLogger("comfyui_stateless.host")
 
 WATCH_INTERVAL_S = 0.2
-"""How often live runs are looked for in ComfyUI's queue."""
+"""How often live runs are looked for in ComfyUI's queue, and its worker among the threads."""
 
 
 class ComfyEngine:
@@ -200,6 +200,7 @@ class ComfyEngine:
     async def _watched(self) -> None:
         while self._runs.all():
             await asyncio.sleep(WATCH_INTERVAL_S)
+            self._watchdog.look()
             self._watchdog.put_back()
 
     async def _probe_device(self) -> None:

@@ -46,15 +46,15 @@ class Events:
         self._queue = server.prompt_queue
         self._runs = runs
         self._expanders = expanders
-        self._status = _Latest(server.loop, server.send_sync, on_status)
+        self._status = _Latest(server.loop, _method(server, "send_sync"), on_status)
 
     def install(self) -> None:
         """Put the wrappers in place; doing it again changes nothing."""
         if getattr(self._server, INSTALLED, False):
             return
         setattr(self._server, INSTALLED, True)
-        self._server.send_sync = self._wrapped_send_sync(self._server.send_sync)
-        self._queue.task_done = self._wrapped_task_done(self._queue.task_done)
+        self._server.send_sync = self._wrapped_send_sync(_method(self._server, "send_sync"))
+        self._queue.task_done = self._wrapped_task_done(_method(self._queue, "task_done"))
         original = DynamicPrompt.get_original_prompt
 
         def get_original_prompt(dynamic: Any, *args: Any, **kwargs: Any) -> Any:
@@ -107,6 +107,20 @@ class Events:
             return result
 
         return task_done
+
+
+def _method(owner: Any, name: str) -> Callable[..., Any]:
+    """Return an object's method: its class's as it is when it is called.
+
+    What we put on the object hides the class from those who wrap the method there later.
+    """
+    if name in vars(owner):
+        return getattr(owner, name)  # type: ignore[no-any-return]  # untyped module
+
+    def method(*args: Any, **kwargs: Any) -> Any:
+        return getattr(type(owner), name)(owner, *args, **kwargs)
+
+    return method
 
 
 class _Latest:

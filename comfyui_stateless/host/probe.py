@@ -67,18 +67,25 @@ class Probe:
         """Return the model folder whose made-up folder ``text`` is the path of, if any."""
         return [self._names[int(number)] for number in _FOLDER.findall(text.replace("\\", "/"))]
 
-    def _cached(self, original: Callable[[str], Listing | None], folder: str) -> Listing | None:
-        known = original(folder)
+    def _listed(self, original: Callable[..., list[str]], folder_name: str) -> list[str]:
+        """See that a list has probes that comes from a function which a pack put in place."""
+        real = original(folder_name)
+        if not self._is_watching() or any(map(self.files, real)):
+            return real
+        return [*self._made_up(folder_name), *real]
+
+    def _cached(self, original: Callable[..., Listing | None], folder_name: str) -> Listing | None:
+        known = original(folder_name)
         if not self._is_watching():
             return known
-        real, *rest = known or folder_paths.get_filename_list_(folder)
-        return [*self._made_up(folder), *real], *rest
+        real, *rest = known or folder_paths.get_filename_list_(folder_name)
+        return [*self._made_up(folder_name), *real], *rest
 
-    def _folder_paths(self, original: Callable[[str], list[str]], folder: str) -> list[str]:
-        real = original(folder)
+    def _folder_paths(self, original: Callable[..., list[str]], folder_name: str) -> list[str]:
+        real = original(folder_name)
         if self._is_watching():
             with contextlib.suppress(OSError):  # without a place for it, what is real will do
-                return [str(self._on_disk(folder)), *real]
+                return [str(self._on_disk(folder_name)), *real]
         return real
 
     def _cache_set(self, original: Callable[[str, Any], None], key: str, value: Any) -> None:
@@ -90,6 +97,7 @@ class Probe:
         self._thread = threading.get_ident()
         try:
             with (
+                _replaced(folder_paths, "get_filename_list", self._listed),
                 _replaced(folder_paths, "cached_filename_list_", self._cached),
                 _replaced(folder_paths, "get_folder_paths", self._folder_paths),
                 _replaced(folder_paths.cache_helper, "set", self._cache_set),
@@ -132,8 +140,8 @@ def _replaced(owner: Any, name: str, replacement: Callable[..., Any]) -> Iterato
     original = getattr(owner, name)
     is_own = name in vars(owner)
 
-    def through(*args: Any) -> Any:
-        return replacement(original, *args)
+    def through(*args: Any, **kwargs: Any) -> Any:
+        return replacement(original, *args, **kwargs)
 
     setattr(owner, name, through)
     try:

@@ -36,6 +36,7 @@ class Watchdog:
         self._queue = server.prompt_queue
         self._runs = runs
         self._idle_deaths = 0
+        self._has_lived = False
         self._again = _from_main(server)
         self._broken: str | None = None
 
@@ -76,6 +77,13 @@ class Watchdog:
         log.critical("%s The process ends so that it can be started again.", reason)
         self._broken = reason
         threading.Thread(target=_exit_soon, daemon=True, name="stateless-exit").start()
+
+    def look(self) -> None:
+        """Notice a death that was not reported: a pack took ``threading.excepthook`` over."""
+        if self.is_alive():
+            self._has_lived = True
+        elif self._has_lived and not self._broken:
+            self._died(None)
 
     def put_back(self) -> None:
         """Queue the runs again that ComfyUI has lost: somebody cleared its queue."""

@@ -7,7 +7,6 @@ in tag 0x0110, the others from 0x010F downward. EXIF is laid out like a TIFF 6.0
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import struct
@@ -15,6 +14,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import BinaryIO
 
+from ..wire import to_json
 from .png import SIGNATURE
 
 Text = tuple[tuple[str, str], ...]
@@ -99,7 +99,7 @@ def exif_of_text(text: Iterable[tuple[str, str]], limit: int) -> bytes:
 
 def _ascii(text: str) -> str:
     """Escape as JSON does: what ComfyUI embeds is JSON, and EXIF's strings are ASCII."""
-    return re.sub(r"[^\x01-\x7f]+", lambda match: json.dumps(match[0])[1:-1], text)
+    return re.sub(r"[^\x01-\x7f]+", lambda match: to_json(match[0]).decode()[1:-1], text)
 
 
 def _directory(entries: Mapping[int, bytes]) -> bytes:

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 from ..errors import StorageError, TransferFailed, UnsupportedURL
 from ..naming import leaves_folder
+from ..wire import to_json
 from .base import Cancel, Source
 from .hub import HUB, HubApi, HubFile
 from .xet import Stored, Xet
@@ -67,7 +68,7 @@ def commit(place: HubFile, sources: Mapping[str, Source], api: HubApi, xet: Xet)
     ]
     if entries:
         lines = [{"key": "header", "value": {"summary": _message(entries), "description": ""}}]
-        body = b"".join(json.dumps(line).encode() + b"\n" for line in [*lines, *entries])
+        body = b"".join(to_json(line) + b"\n" for line in [*lines, *entries])
         api.post(place.api("commit"), _body(body, _LINES))
 
 

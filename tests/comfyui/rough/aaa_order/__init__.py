@@ -1,0 +1,3 @@
+"""See prestartup_script.py."""
+
+NODE_CLASS_MAPPINGS = {}

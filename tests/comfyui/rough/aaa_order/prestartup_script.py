@@ -1,0 +1,15 @@
+"""Has ComfyUI load the packs before or after ours, as TEST_LOAD_ORDER says: it goes by os.listdir."""
+
+import os
+
+listdir, OURS = os.listdir, "comfyui-stateless"
+
+
+def ordered(*args):
+    names = listdir(*args)
+    if OURS in names:
+        names.sort(key=lambda name: (name == OURS) == (os.environ["TEST_LOAD_ORDER"] == "before"))
+    return names
+
+
+os.listdir = ordered
