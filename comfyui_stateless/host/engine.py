@@ -41,6 +41,7 @@ from .learn import Expanders
 from .models import CODE_FOLDER, ModelFolders
 from .previews import SUPPORT
 from .runs import Run, Runs
+from .sparing import sparing
 from .submit import Accepted, Submission
 from .variables import variables
 from .watchdog import Watchdog
@@ -83,6 +84,7 @@ class ComfyEngine:
         Events(self._server, self._runs, self._expanders, self._tell_status).install()
         self._watchdog.install()
         Discretion(self._runs).install()
+        self._server.app.middlewares.append(sparing(self._queue, self._runs))
 
     async def start(self) -> None:
         """Delete what a killed process left, and see that the output folder can be written.

@@ -36,6 +36,7 @@ def served(install: Install, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     (folder / "marked.json").write_text(json.dumps(marked))
     env = {"WORKFLOW_DIR": str(folder), "ALLOW_PUBLISH": "true"}
     with ComfyServer(install, base, env=env) as server:
+        server.wait_until_ready()
         yield server
 
 

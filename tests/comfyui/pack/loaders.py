@@ -156,6 +156,10 @@ class ModernMedia(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, clip):
+        return True  # as ComfyUI's own do: from 0.8 on a combo is held against its options
+
+    @classmethod
     def execute(cls, clip):
         return io.NodeOutput(ui={"text": [clip]})
 

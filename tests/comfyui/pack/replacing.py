@@ -34,3 +34,13 @@ class Replacements:
 PromptServer.instance.add_on_prompt_handler(on_prompt)
 if not hasattr(PromptServer.instance, "node_replace_manager"):
     PromptServer.instance.node_replace_manager = Replacements()
+else:
+    from comfy_api.latest import io
+
+    PromptServer.instance.node_replace_manager.register(
+        io.NodeReplace(
+            new_node_id="TestSays",
+            old_node_id="TestTold",
+            input_mapping=[{"new_id": "text", "old_id": "words"}],
+        )
+    )

@@ -1,0 +1,56 @@
+"""ComfyUI's own *interrupt*, kept from jobs that it was not meant for.
+
+It stops whatever runs. Who presses it in ComfyUI's page sees no job of ours there and means a
+prompt of the page, which may well be waiting behind one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from .runs import Runs
+
+log = logging.getLogger("comfyui_stateless.host")
+
+ROUTES = frozenset({"/interrupt", "/api/interrupt"})
+
+
+def sparing(queue: Any, runs: Runs) -> Middleware:
+    """Return a middleware for ComfyUI's application that spares our runs.
+
+    One that is named by its prompt id is stopped: that somebody has found out and means it.
+
+    Args:
+        queue: ComfyUI's PromptQueue.
+    """
+
+    @web.middleware
+    async def spare(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.method == "POST" and request.path in ROUTES:
+            named = await _named(request)
+            running = _running(queue)
+            if named not in running and any(map(runs.get, running)):
+                log.info("An interruption from ComfyUI's own route spares the job that runs")
+                return web.Response()
+        return await handler(request)
+
+    return spare
+
+
+def _running(queue: Any) -> list[str]:
+    with queue.mutex:
+        return [item[1] for item in queue.currently_running.values()]
+
+
+async def _named(request: web.Request) -> Any:
+    """Return the prompt id that newer pages send along, None where there is none."""
+    try:
+        said = json.loads(await request.read())
+    except ValueError:
+        return None
+    return said.get("prompt_id") if isinstance(said, dict) else None
