@@ -288,7 +288,8 @@ async def test_the_limit_holds_for_what_comes_out_of_a_compressed_form(desk: Ope
     assert len(body) < MIB
     await opened.refused(body, headers=MULTIPART | {"Content-Encoding": "gzip"})
     assert opened.errors[-1].status == 413
-    assert sum(file.stat().st_size for file in opened.folders[0].iterdir()) <= MIB
+    # An aiohttp that decompresses all at once is refused before there is a folder.
+    assert sum(file.stat().st_size for file in opened.folders[0].glob("*")) <= MIB
 
 
 MIXED = b"Content-Type: multipart/mixed; boundary=inner\r\n"
