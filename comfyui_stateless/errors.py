@@ -45,6 +45,7 @@ StatelessError                  500 internal_error
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from typing import Any
 
@@ -315,6 +316,13 @@ class NoSpace(StorageError):
 
     status = 507
     code = "no_space"
+
+
+def full_disk(error: BaseException) -> NoSpace | None:
+    """Return what a full disk means for a request, None where ``error`` says something else."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace("A disk of the server is full; its log says which.")
+    return None
 
 
 class MissingDependency(StorageError):

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
 from .engine import PreparedPrompt, PromptResult
-from .errors import ExecutionInterrupted, QueueFull, StatelessError
+from .errors import ExecutionInterrupted, QueueFull, StatelessError, full_disk
 from .job import Job, JobState
 from .requests import PromptRequest
 from .turns import Begun, Turn, Turns
@@ -230,6 +230,6 @@ async def _caught(job: Job, work: Awaitable[T]) -> T | StatelessError:
         if error.location is not None:
             error.location = job.placed(error.location)
         return error
-    except Exception:
+    except Exception as error:
         log.exception("Job %s failed", job)
-        return StatelessError("The server failed; its log says why.")
+        return full_disk(error) or StatelessError("The server failed; its log says why.")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from typing import Any
 
@@ -11,6 +12,7 @@ from comfyui_stateless.errors import (
     ConversionError,
     ExecutionInterrupted,
     ExecutionTimeout,
+    NoSpace,
     QueueFull,
     StatelessError,
 )
@@ -80,6 +82,16 @@ async def test_an_unforeseen_failure_is_logged_and_told_without_its_text(
     assert caught.value.code == "internal_error"
     assert "inside" not in caught.value.message
     assert "inside" in caplog.text
+
+
+async def test_a_full_disk_is_told_as_one(jobs: Jobs) -> None:
+    async def work() -> PromptResult:
+        raise OSError(errno.ENOSPC, "No space left on device", "/somewhere/private")
+
+    with pytest.raises(NoSpace) as caught, jobs.open(request()) as job:
+        await jobs.finish(job, work)
+    assert (caught.value.status, caught.value.code) == (507, "no_space")
+    assert "private" not in caught.value.message
 
 
 async def test_a_job_over_its_time_is_cancelled(jobs: Jobs) -> None:

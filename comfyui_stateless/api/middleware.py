@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from ..errors import MethodNotAllowed, NotFound, StatelessError, Unauthorized
+from ..errors import MethodNotAllowed, NotFound, StatelessError, Unauthorized, full_disk
 from ..keys import accepts, encoded, shown
 from ..wire import to_json
 from .disconnects import is_gone
@@ -42,7 +42,8 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         if isinstance(error, ConnectionError) and is_gone(request):
             return _begun.get() or web.Response(status=499)
         log.error("A request failed", exc_info=error)
-        return _answer(request, StatelessError("The server failed; its log says why."))
+        failure = full_disk(error) or StatelessError("The server failed; its log says why.")
+        return _answer(request, failure)
 
 
 def require_key(keys: Sequence[str], open_routes: frozenset[str]) -> Middleware:

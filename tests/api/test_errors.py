@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import http.client
 import io
@@ -323,6 +324,17 @@ async def test_a_failure_outside_of_a_job_is_a_500_too(
         body = await error_of(response, 500, "internal_error")
     assert "secret" not in json.dumps(body)
     assert "the secret inside" in caplog.text
+
+
+async def test_a_full_disk_outside_of_a_job_is_told_as_one(serve: Serve) -> None:
+    class Full(FakeEngine):
+        async def models(self) -> dict[str, list[str]]:
+            raise OSError(errno.ENOSPC, "No space left on device", "/somewhere/private")
+
+    site = await serve(Full())
+    async with site.client.get("/models") as response:
+        body = await error_of(response, 507, "no_space")
+    assert "private" not in json.dumps(body)
 
 
 async def test_a_failure_after_the_reply_began_breaks_the_transfer_off(

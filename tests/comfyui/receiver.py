@@ -100,9 +100,11 @@ class Receiver:
         self.messages.append(Message(headers["webhook-id"], body, time.monotonic()))
         return 200
 
-    def put(self, path: str, content: bytes) -> None:
+    def put(self, path: str, content: bytes) -> int:
+        """Take an upload; return the status of the answer."""
         self.uploads[path] = content
         self.put_at.setdefault(path, time.monotonic())
+        return 201
 
 
 @contextmanager
@@ -143,8 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         content = self._content()
         if content is not None:
-            self.receiver.put(unquote(self.path), content)
-            self._answer(201)
+            self._answer(self.receiver.put(unquote(self.path), content))
 
     def _content(self) -> bytes | None:
         """Return the body, None if it broke off."""

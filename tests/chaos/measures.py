@@ -1,0 +1,126 @@
+"""What a process needs over time: memory, open files, and how quick its probe answers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+
+EVERY_S = 0.25
+SETTLED = 0.4
+"""The share of the time after which caches are full, and memory is to be flat."""
+
+MAX_GROWTH = 0.10
+"""Of the memory, between the quarters that follow."""
+
+MIB_OF_NOISE = 64
+FILES_OF_NOISE = 100
+READY_MS = 1000
+"""Far above what it takes: the machine may be anyone's."""
+
+Points = list[tuple[float, float]]
+
+
+@dataclass
+class Measures:
+    """Values by the seconds at which they were measured: MiB, open files, milliseconds."""
+
+    memory: Points = field(default_factory=list)
+    files: Points = field(default_factory=list)
+    ready: Points = field(default_factory=list)
+
+    def told(self) -> str:
+        """Return the figures, a line each."""
+        ready = sorted(value for _, value in self.ready)
+        memory = [value for _, value in self.memory]
+        files = [value for _, value in self.files]
+        slopes = slope(settled(self.memory)), slope(settled(self.files))
+        return (
+            f"/ready: p50 {share(ready, 0.5):.0f} ms, p99 {share(ready, 0.99):.0f} ms, "
+            f"max {ready[-1]:.0f} ms, {len(ready)} times\n"
+            f"memory: {memory[0]:.0f} MiB at first, {max(memory):.0f} at most, {memory[-1]:.0f} "
+            f"at last; {slopes[0] * 60:+.2f} MiB a minute once settled\n"
+            f"open files: {files[0]:.0f} at first, {max(files):.0f} at most, {files[-1]:.0f} "
+            f"at last; {slopes[1] * 60:+.2f} a minute once settled\n"
+        )
+
+    def faults(self) -> list[str]:
+        """Return what is not flat, or not quick."""
+        found = []
+        if (p99 := share(sorted(value for _, value in self.ready), 0.99)) > READY_MS:
+            found.append(f"/ready took {p99:.0f} ms (p99)")
+        early, late = halves(settled(self.memory))
+        if late > early * (1 + MAX_GROWTH) + MIB_OF_NOISE:
+            found.append(f"memory grew from {early:.0f} to {late:.0f} MiB")
+        if self.files[-1][1] > self.files[0][1] + FILES_OF_NOISE:
+            found.append(f"open files: {self.files[0][1]:.0f} became {self.files[-1][1]:.0f}")
+        return found
+
+
+class Sampler:
+    """Measures a process until it is cancelled.
+
+    Args:
+        url: Of the API.
+    """
+
+    def __init__(self, url: str, pid: int) -> None:
+        self.measures = Measures()
+        self._url = url
+        self._process = Path(f"/proc/{pid}")
+
+    async def run(self) -> None:
+        """Measure, again and again."""
+        began = time.monotonic()
+        async with aiohttp.ClientSession() as client:
+            while True:
+                asked = time.monotonic()
+                async with client.get(f"{self._url}/ready") as response:
+                    await response.read()
+                at = time.monotonic()
+                self.measures.ready.append((at - began, (at - asked) * 1000))
+                self.measures.memory.append((at - began, resident_mib(self._process)))
+                files = len(list((self._process / "fd").iterdir()))
+                self.measures.files.append((at - began, files))
+                await asyncio.sleep(EVERY_S)
+
+
+def resident_mib(process: Path) -> float:
+    """Return the memory of a process that is not swapped out."""
+    status = (process / "status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+
+
+def settled(points: Points) -> Points:
+    """Return what was measured once caches were full."""
+    return points[int(len(points) * SETTLED) :]
+
+
+def slope(points: Points) -> float:
+    """Return by how much values grow in a second, by least squares."""
+    if len(points) < 2:
+        return 0.0
+    middle = sum(at for at, _ in points) / len(points)
+    mean = sum(value for _, value in points) / len(points)
+    spread = sum((at - middle) ** 2 for at, _ in points)
+    return sum((at - middle) * (value - mean) for at, value in points) / spread
+
+
+def halves(points: Points) -> tuple[float, float]:
+    """Return the mean of the first and of the second half."""
+    half = max(1, len(points) // 2)
+    first, second = points[:half], points[half:] or points
+    return _mean(first), _mean(second)
+
+
+def share(ordered: Sequence[float], part: float) -> float:
+    """Return the value below which a part of all ordered values lies."""
+    return ordered[min(len(ordered) - 1, int(len(ordered) * part))]
+
+
+def _mean(points: Points) -> float:
+    return sum(value for _, value in points) / len(points)

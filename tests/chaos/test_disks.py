@@ -1,0 +1,35 @@
+"""A disk is full for a while: that of the cache, of ComfyUI's folders, of the journal."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.chaos.arena import DISKS_MIB, Arena
+from tests.chaos.checker import Checker
+from tests.chaos.disks import full
+from tests.chaos.traffic import Traffic
+
+FULL_S = 5.0
+ERRORS = {
+    "cache": {"invalid_input"},
+    "input": {"invalid_input", "no_space"},
+    "output": {"execution_error", "no_space"},
+    "temp": {"execution_error", "no_space"},
+    "state": {"no_space", "storage_error"},
+}
+
+
+@pytest.mark.parametrize("left_bytes", [0, 6000], ids=["full", "almost full"])
+@pytest.mark.parametrize("name", list(DISKS_MIB))
+def test_a_disk_is_full_for_a_while(
+    arena: Arena, traffic: Traffic, checker: Checker, name: str, left_bytes: int
+) -> None:
+    with traffic.flowing():
+        time.sleep(0.5)
+        with full(arena.folder(name), left_bytes):
+            time.sleep(FULL_S)
+        time.sleep(0.5)
+    assert len(traffic.sent) > 10
+    checker.require(traffic, ERRORS[name])
