@@ -16,7 +16,7 @@ VENV := .venv/bin/python
 export COMFY_HOME COMFY_PYTHON LISTEN ARGS
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve launch comfyui test screenshots lint format typecheck bench tools clean
+.PHONY: help run serve launch comfyui test chaos load versions screenshots lint format typecheck bench tools clean
 
 help: ## this list
 	@sed -n 's/^#  / /p' Makefile
@@ -37,6 +37,17 @@ comfyui: ## get a ComfyUI: VERSION=0.3.52 DEST=folder
 test: ## the whole suite, against real ComfyUIs (ARGS: for pytest)
 	@comfyuis=$$($(SETUP) prepare --dev) && \
 	STATELESS_TEST_COMFYUIS="$$comfyuis" $(VENV) -m pytest $(ARGS)
+
+chaos: ## injected faults, for some ten minutes, as root (ARGS: for pytest; STATELESS_TEST_SEED repeats)
+	@comfyuis=$$($(SETUP) prepare --dev) && \
+	STATELESS_TEST_COMFYUIS="$$comfyuis" $(VENV) -m pytest -m chaos tests/chaos $(ARGS)
+
+load: ## ten minutes of load; a soak: ARGS="--seconds 3600 --plot soak.svg" (ARGS: for tests/chaos/load.py)
+	@comfyuis=$$($(SETUP) prepare --dev) && \
+	STATELESS_TEST_COMFYUIS="$$comfyuis" $(VENV) -m tests.chaos.load $(ARGS)
+
+versions: ## what needs no ComfyUI on Python 3.10 to 3.13, old and new dependencies (ARGS: --only, --quick)
+	@$(PYTHON) docker/versions.py $(ARGS)
 
 screenshots: ## the pictures of the tab in ComfyUI's editor, made anew in docs/screenshots/
 	@comfyuis=$$($(SETUP) prepare --dev) && \

@@ -103,7 +103,7 @@ def arena(install: Install, base: Path, seed: int) -> Iterator[Arena]:
         nets = [stack.enter_context(weather(target, seed)) for target in targets]
         server = ComfyServer(install, base / "comfyui", _settings(receiver, nets, clock))
         stack.callback(server.stop)
-        yield Arena(server, vault, clock, origin, receiver, *nets, seed=seed)
+        yield Arena(server, vault, clock, origin, receiver, nets[0], nets[1], nets[2], seed)
 
 
 def _settings(receiver: Receiver, nets: list[Weather], clock: Clock) -> dict[str, str]:

@@ -32,6 +32,7 @@ class Checker:
     def __init__(self, arena: Arena) -> None:
         self._arena = arena
         self._before = self._lying()
+        self._log_began = len(arena.server.log)
 
     def require(self, traffic: Traffic, errors: set[str], *, hit_uploads: bool = False) -> None:
         """Check all invariants, once the fault is over.
@@ -58,7 +59,7 @@ class Checker:
             waiting.difference_update([id_ for id_ in waiting if self._state(id_) in ENDED])
             return waiting
 
-        _until_none(lost, SETTLE_S)
+        until_none(lost, SETTLE_S)
 
     def nothing_is_mixed(self, traffic: Traffic, *, hit_uploads: bool = False) -> None:
         """Whatever was given out is what its job made."""
@@ -91,8 +92,8 @@ class Checker:
 
     def nothing_is_left(self) -> None:
         """ComfyUI's folders hold what they held, the state's what its bounds allow."""
-        _until_none(lambda: self._lying() - self._before, 30)
-        _until_none(lambda: {} if self._state_bytes() <= 2 * RESULT_BYTES else {"bytes"}, 60)
+        until_none(lambda: self._lying() - self._before, 30)
+        until_none(lambda: {} if self._state_bytes() <= 2 * RESULT_BYTES else {"bytes"}, 60)
         cache = self._arena.folder("cache")
         for link in self._arena.folder("models").rglob("*"):
             assert link.is_dir() or (link.is_symlink() and link.resolve().parent == cache), link
@@ -103,7 +104,7 @@ class Checker:
         for path in self._arena.folder("cache").iterdir():
             if path.is_file() and path.suffix not in SIDE_ENDINGS and path.name != BALLAST:
                 assert hashlib.sha256(path.read_bytes()).hexdigest() in known, path
-        _until_none(self._useless_parts, 30)
+        until_none(self._useless_parts, 30)
 
     def no_secret_is_told(self, traffic: Traffic) -> None:
         """What clients have put in is nowhere else."""
@@ -113,7 +114,7 @@ class Checker:
         assert vault.found_in(b"\n".join([*replies, *messages])) <= {
             "allowed: address of a webhook"
         }
-        assert vault.found_in(arena.server.log.encode()) == set()
+        assert vault.found_in(self._log.encode()) == set()
         for name in ("input", "output", "temp", "cache", "user"):
             for path in filter(Path.is_file, arena.folder(name).rglob("*")):
                 assert vault.found_in(path.read_bytes() + str(path).encode()) == set(), path
@@ -123,12 +124,16 @@ class Checker:
     def comfyui_is_itself(self) -> None:
         """The probes are quick, ComfyUI's own routes answer, and its log has no loose ends."""
         server = self._arena.server
-        _until_none(lambda: [] if self._ready_s() < READY_S else ["/ready is slow"], 20)
+        until_none(lambda: [] if self._ready_s() < READY_S else ["/ready is slow"], 20)
         for path in UI_ROUTES:
             assert server.get(path).status == 200, path
         made = server.plain({"1": {"class_type": "TestSays", "inputs": {"text": "alive"}}})
         assert made["status"]["status_str"] == "success"
-        assert [words for words in NEVER_LOGGED if words in server.log] == []
+        assert [words for words in NEVER_LOGGED if words in self._log] == []
+
+    @property
+    def _log(self) -> str:
+        return self._arena.server.log[self._log_began :]
 
     def _is_own(
         self, traffic: Traffic, job: Sent, said: dict[str, Any], *, hit_uploads: bool
@@ -174,7 +179,7 @@ class Checker:
 
 def no_process_is_left(base: Path) -> None:
     """No process knows of a folder any more."""
-    _until_none(lambda: processes_of(base), 15)
+    until_none(lambda: processes_of(base), 15)
 
 
 def processes_of(base: Path) -> list[str]:
@@ -187,7 +192,7 @@ def processes_of(base: Path) -> list[str]:
     return [line for line in found if line]  # a zombie has none
 
 
-def _until_none(find: Callable[[], Any], within_s: float) -> None:
+def until_none(find: Callable[[], Any], within_s: float) -> None:
     """Wait until what ``find`` gives is empty."""
     deadline = time.monotonic() + within_s
     while left := find():

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import resource
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 from tests.chaos.arena import Arena
 from tests.chaos.checker import Checker
+from tests.chaos.memory import SIDE, limited
 from tests.chaos.traffic import Traffic
 from tests.comfyui.graphs import failing, node
 
 TIMES = 6
-SIDE = 20_000
-"""Of a picture of 4.8 GB."""
-
-ROOM_BYTES = 2 * 2**30
 
 
 def test_a_gpu_is_out_of_memory_under_load(
@@ -35,23 +28,10 @@ def test_a_process_is_out_of_memory_under_load(
 ) -> None:
     huge = node("EmptyImage", width=SIDE, height=SIDE, batch_size=1, color=1)
     save = node("SaveImage", images=["1", 0], filename_prefix="never")
-    with traffic.flowing(), limited(arena):
+    assert arena.server.process is not None
+    with traffic.flowing(), limited(arena.server.process.pid):
         for _ in range(TIMES):
             reply = arena.server.prompt({"1": huge, "9": save})
             assert (reply.status, reply.json["code"]) == (500, "out_of_memory"), reply.json
             time.sleep(0.2)
     checker.require(traffic, set())
-
-
-@contextmanager
-def limited(arena: Arena) -> Iterator[None]:
-    """Let the process have little more address space than it has now."""
-    assert arena.server.process is not None
-    pid = arena.server.process.pid
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
-    most = pages * resource.getpagesize() + ROOM_BYTES
-    before = resource.prlimit(pid, resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
-    try:
-        yield
-    finally:
-        resource.prlimit(pid, resource.RLIMIT_AS, before)

@@ -87,6 +87,11 @@ class Traffic:
         self._chance = random.Random(self.arena.seed)
         self._next = 0
         self._lock = threading.Lock()
+        # Few secrets: each is looked for in all that is there.
+        new = self.arena.vault.new
+        self._token = new("credentials of a request")
+        self._query = new("signed query of a model")
+        self._hook = f"/hook?token={new('allowed: address of a webhook')}"
         self._models = [self._model(n) for n in range(MODELS)]
 
     @contextmanager
@@ -126,14 +131,14 @@ class Traffic:
             stop.wait(0.2 if job.reply is None else 0.01)
 
     def _body(self, job: Sent) -> dict[str, Any]:
-        arena, new = self.arena, self.arena.vault.new
+        arena = self.arena
         body: dict[str, Any] = {"prompt": self._graph(job), "id": job.id}
         if job.kind == FETCHED:
-            auth = {"type": "bearer", "token": self._token(job)}
+            self._serve_picture(job)
+            auth = {"type": "bearer", "token": self._token}
             body["credentials"] = [{"url_pattern": f"{arena.files_net.origin}/**", "auth": auth}]
         if job.way in (HOOK, UPLOADED):
-            secret = new("allowed: address of a webhook")
-            body["webhook_v2"] = f"{arena.hooks_net.origin}/hook?token={secret}"
+            body["webhook_v2"] = f"{arena.hooks_net.origin}{self._hook}"
         if job.way in (UPLOADED, SYNC_UPLOADED):
             prefix = f"{arena.uploads_net.origin}/{job.number}"
             body["http_upload"] = {"url_prefix": prefix, "async": job.way == UPLOADED}
@@ -151,21 +156,19 @@ class Traffic:
             "9": node("SaveImage", images=["2", 0], filename_prefix="made"),
         }
 
-    def _token(self, job: Sent) -> str:
-        """Put a job's picture where it is fetched from; return what opens it."""
-        buffer, token = io.BytesIO(), self.arena.vault.new("credentials of a request")
+    def _serve_picture(self, job: Sent) -> None:
+        """Put a job's picture where it is fetched from."""
+        buffer = io.BytesIO()
         Image.fromarray(picture(job.number)).save(buffer, "PNG")
-        how = {"authorization": f"Bearer {token}", **self.faults()}
+        how = {"authorization": f"Bearer {self._token}", **self.faults()}
         self._serve(_path(job), buffer.getvalue(), **how)
-        return token
 
     def _model(self, number: int) -> str:
         content = weights(number, MODEL_BYTES)
         self.digests.append(hashlib.sha256(content).hexdigest())
-        path = f"/model-{number}.safetensors"
+        path = f"/model-{number}-{uuid.uuid4().hex[:8]}.safetensors"
         self._serve(path, content)
-        secret = self.arena.vault.new("signed query of a model")
-        return f"{self.arena.files_net.origin}{path}?sig={secret}"
+        return f"{self.arena.files_net.origin}{path}?sig={self._query}"
 
     def _serve(self, path: str, content: bytes, **how: Any) -> None:
         digest = base64.b64encode(hashlib.sha256(content).digest()).decode()

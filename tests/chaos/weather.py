@@ -14,17 +14,20 @@ PIECE_BYTES = 700
 """Small: an answer is to be hit in its middle too."""
 
 STALL_S = 2.0
-HEAD_BYTES = 64
-"""What is never corrupted: a status line is no content, and nothing vouches for it."""
 
 
 class Weather(Relay):
-    """A relay of which each connection may have bad luck; at first the weather is fine."""
+    """A relay of which each connection may have bad luck; at first the weather is fine.
+
+    Attributes:
+        hits: How often something went wrong.
+    """
 
     def __init__(self, target: str, seed: int) -> None:
         self._chance = random.Random(seed)
         self._kinds: tuple[str, ...] = ()
         self._share = 0.0
+        self.hits = 0
         super().__init__(target)
 
     @contextmanager
@@ -55,9 +58,11 @@ class Weather(Relay):
 
     def _luck(self, pieces: int) -> str | None:
         """Say what happens to the next piece; later ones are spared ever more often."""
-        kinds = self._kinds
+        # A head is never corrupted: nothing vouches for it, and a longer length is waited for.
+        kinds = [kind for kind in self._kinds if pieces or kind != "corrupt"]
         if not kinds or self._chance.random() >= self._share / (1 + pieces / 4):
             return None
+        self.hits += 1
         return self._chance.choice(kinds)
 
 
@@ -68,8 +73,7 @@ def _stalled(piece: bytes, _: socket.socket, chance: random.Random) -> bytes:
 
 def _corrupted(piece: bytes, _: socket.socket, chance: random.Random) -> bytes:
     changed = bytearray(piece)
-    if len(changed) > HEAD_BYTES:
-        changed[chance.randrange(HEAD_BYTES, len(changed))] ^= 1 << chance.randrange(8)
+    changed[chance.randrange(len(changed))] ^= 1 << chance.randrange(8)
     return bytes(changed)
 
 

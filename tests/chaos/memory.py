@@ -1,0 +1,25 @@
+"""A system without memory to spare, as one process sees it."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+SIDE = 20_000
+"""Of a picture of 4.8 GB."""
+
+ROOM_BYTES = 2 * 2**30
+
+
+@contextmanager
+def limited(pid: int) -> Iterator[None]:
+    """Let a process have little more address space than it has now, for the block."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
+    most = pages * resource.getpagesize() + ROOM_BYTES
+    before = resource.prlimit(pid, resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_AS, before)
