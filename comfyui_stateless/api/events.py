@@ -10,7 +10,7 @@ from aiohttp import web
 
 from ..bodies import Body, Text, json_body
 from ..engine import PromptResult
-from ..errors import Gone, StatelessError
+from ..errors import Gone, RequestError, StatelessError
 from ..jobs import Job, JobState
 from ..journal import StoredResult
 from ..recording import result_of
@@ -28,9 +28,19 @@ Outcome = Callable[[], Awaitable[PromptResult | None]]
 """Gives the result of a job that has ended, None if only its timeline is known."""
 
 
+_SAID = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+
 def wants_previews(request: web.Request) -> bool:
-    """Say whether a client asks for previews: `?previews=true`."""
-    return request.query.get("previews", "").lower() in ("1", "true", "yes")
+    """Say whether a client asks for previews: `?previews=true`.
+
+    Raises:
+        RequestError: It says neither yes nor no.
+    """
+    said = _SAID.get(request.query.get("previews", "no").lower())
+    if said is None:
+        raise RequestError("previews must be true or false.", location="previews")
+    return said
 
 
 async def follow(

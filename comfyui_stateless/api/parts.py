@@ -11,7 +11,8 @@ Schema = dict[str, Any]
 
 REF = "#/components/schemas/{model}"
 
-EVENT_STREAM: Schema = {"text/event-stream": {"schema": {"type": "string"}}}
+EVENT_STREAM: Schema = {"text/event-stream": {}}
+"""OpenAPI 3.1 cannot describe the events of a stream; the descriptions of the operations do."""
 
 PREVIEWS: Schema = {
     "name": "previews",

@@ -37,6 +37,7 @@ async def run_posted(request: web.Request, read: Read) -> web.StreamResponse:
     services.readiness.require()
     accept = accepted(*request.headers.getall("Accept", ()))
     require_servable(accept)
+    wants_previews(request)  # a wrong one is refused before anything runs
     async with AsyncExitStack() as stack:
         posted = await read(request, services, stack)
         if posted.request.is_async or posted.key or accept.prefers_events:

@@ -32,13 +32,14 @@ async def status(request: web.Request) -> web.StreamResponse:
 
 async def events(request: web.Request) -> web.StreamResponse:
     """Stream what happens to the newest job of an id."""
+    previews = wants_previews(request)
     found = await _found(request)
     if isinstance(found, StoredResult):
         return await tell_outcome(request, found.run_id, partial(outcome_of, found))
     if found is None:
         raise Unavailable("The job waits to be run again.", headers={"Retry-After": "5"})
     outcome = partial(_outcome, found, request.app[BACKGROUND])
-    return await follow(request, found, outcome, previews=wants_previews(request))
+    return await follow(request, found, outcome, previews=previews)
 
 
 async def _found(request: web.Request) -> Job | StoredResult | None:
