@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from email.parser import BytesHeaderParser
+from email.parser import HeaderParser
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +159,7 @@ def _names_in(folder: str) -> set[str]:
 
 def answers(data: bytes) -> None:
     """Headers of any origin's answers."""
-    headers = BytesHeaderParser().parsebytes(data)
+    headers = HeaderParser().parsestr(data.decode("iso-8859-1"))  # as http.client does
     said = object_info(206 if b"Range" in data else 200, headers)
     assert said.filename is None or not set("/\\\0\r\n") & set(said.filename)
     assert said.size is None or said.size >= 0
