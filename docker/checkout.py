@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
 
-from docker import azurite, browser, packaging, torch_builds, workflow_packages
+from docker import azurite, browser, neighbours, packaging, torch_builds, workflow_packages
 from docker.environments import Environment, key_of
 from docker.steps import Console, SetupError
 
@@ -60,6 +60,7 @@ class Checkout:
         browser.ensure_frontend(frontend, self.console, self.ensure_base().python)
         lists = self.root / "comfyui_stateless" / "workflows" / "node"
         workflow_packages.ensure(self.store / "workflow-packages", lists, self.console)
+        neighbours.ensure(self.store / "neighbours", self.console, self.ensure_base().python)
 
     def ensure_packaging_tools(self) -> None:
         """Make the environment of what builds and checks packages, images and manifests."""

@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""Run the tests that need no ComfyUI on other Pythons, with the oldest and the newest dependencies.
+
+`python3 docker/versions.py --help`. Environments lie in .comfyui/versions/, and are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+# As a script it finds its neighbours as the package that they are for the tests.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from docker.checkout import development_requirements
+from docker.environments import Environment, key_of
+from docker.steps import Console, SetupError, exclusive
+
+ROOT = Path(__file__).resolve().parent.parent
+# The oldest dependencies have no wheels for newer Pythons than these.
+VARIANTS = ("3.10-oldest", "3.11-oldest", "3.10-newest", "3.12-newest", "3.13-newest")
+TESTS = ("tests", "--ignore=tests/comfyui", "--ignore=tests/browser", "--ignore=tests/package")
+# What touches the dependencies most, in a minute or two.
+QUICK = (
+    "tests/api", "tests/metrics", "tests/webhooks", "tests/storage/test_s3.py",
+    "tests/storage/test_huggingface.py", "tests/storage/test_http.py", "tests/test_config.py",
+    "tests/test_convert_options.py", "tests/test_outputs.py", "tests/test_png.py",
+    "tests/test_prepare.py", "tests/test_requests.py", "tests/workflows",
+)  # fmt: skip
+# A tool of the tests whose newer releases need a newer pydantic than we do.
+OLD_TOOLS = "svix==1.60\n"
+# These make pictures that the oldest Pillow cannot write.
+NEWER_PILLOW = ("--ignore=tests/test_convert.py", "--ignore=tests/test_media.py")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A Python's version, and whether its dependencies are the oldest allowed or the newest."""
+
+    python: str
+    is_oldest: bool
+
+    @classmethod
+    def named(cls, name: str) -> Variant:
+        python, _, age = name.partition("-")
+        return cls(python, age == "oldest")
+
+
+def find_python(version: str) -> Path | None:
+    """Return a Python of this version: on PATH, of pyenv's or of uv's; None where there is none."""
+    on_path = shutil.which(f"python{version}")
+    pyenv = sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python"))
+    candidates = [*([on_path] if on_path else []), *map(str, reversed(pyenv)), *_of_uv(version)]
+    return next((Path(python) for python in candidates if _is(python, version)), None)
+
+
+def _of_uv(version: str) -> Iterator[str]:
+    if uv := shutil.which("uv"):
+        command = [uv, "python", "find", "--no-python-downloads", version]
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
+        yield from found.stdout.split()[:1]
+
+
+def _is(python: str, version: str) -> bool:
+    code = "import ensurepip, sys, venv; print('%d.%d' % sys.version_info[:2])"
+    try:
+        said = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
+    except OSError:
+        return False
+    return said.stdout.strip() == version
+
+
+def oldest(requirements: str) -> str:
+    """Return pins of the lower bounds of all lines, for pip's ``--constraint``."""
+    bounds = re.findall(r"^([\w.-]+)>=([\w.]+)", requirements, re.MULTILINE)
+    return "".join(f"{name}=={bound}\n" for name, bound in bounds)
+
+
+def ensure(variant: Variant, python: Path, folder: Path, console: Console) -> Path:
+    """Make a variant's environment, unless it is there. Returns its Python.
+
+    Raises SetupError when pip fails.
+    """
+    target = Environment(folder)
+    requirements = ROOT / "requirements.txt"
+    tools = development_requirements(ROOT / "pyproject.toml")
+    pins = ""
+    if variant.is_oldest:
+        pins = oldest(requirements.read_text(encoding="utf-8")) + OLD_TOOLS
+        tools = [tool for tool in tools if not tool.startswith("pillow")]
+
+    def install() -> None:
+        age = "oldest" if variant.is_oldest else "newest"
+        with console.step(f"Python {variant.python} with the {age} dependencies"):
+            console.run([python, "-m", "venv", "--clear", folder])
+            constraints = folder / "pins.txt"
+            constraints.write_text(pins, encoding="utf-8")
+            options: list[str | Path] = [] if variant.is_oldest else ["--upgrade"]
+            options += ["--constraint", constraints, "-r", requirements, *tools]
+            target.pip_install(console, options)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    target.ensure("versions", key_of([str(python), pins, requirements, *tools]), install)
+    return target.python
+
+
+def run(variant: Variant, python: Path, arguments: Iterable[str], *, is_quick: bool) -> bool:
+    """Run the tests with an environment's Python; say whether all have passed."""
+    tests = QUICK if is_quick else TESTS
+    left_out = NEWER_PILLOW if variant.is_oldest and not is_quick else ()
+    command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, *left_out]
+    return subprocess.run([*command, *arguments], cwd=ROOT, check=False).returncode == 0
+
+
+def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Read the command line; what is not known is for pytest."""
+    parser = argparse.ArgumentParser(prog="versions.py", description=__doc__)
+    parser.add_argument("--only", action="append", choices=VARIANTS, help="default: all of them")
+    parser.add_argument("--quick", action="store_true", help="what touches dependencies most")
+    return parser.parse_known_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run what was asked for. Returns 1 when a test has failed, or nothing could be run."""
+    options, more = parse(arguments)
+    store = ROOT / ".comfyui"
+    console = Console(store / "setup.log")
+    passed: dict[str, bool] = {}
+    for name in options.only or VARIANTS:
+        variant = Variant.named(name)
+        if (found := find_python(variant.python)) is None:
+            console.note(f"{name}: skipped, there is no Python {variant.python} here")
+            continue
+        try:
+            with exclusive(store / "lock", console):
+                python = ensure(variant, found, store / "versions" / name, console)
+        except SetupError as exc:
+            print(f"error: {exc}", file=sys.stderr)
+            passed[name] = False
+            continue
+        print(f"+ {name}", file=sys.stderr, flush=True)
+        passed[name] = run(variant, python, more, is_quick=options.quick)
+    for name, is_good in passed.items():
+        console.note(f"{name}: {'passed' if is_good else 'FAILED'}")
+    return 0 if passed and all(passed.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
