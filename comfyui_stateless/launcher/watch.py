@@ -27,6 +27,9 @@ WATCH_S = 5.0
 STEPS = 6
 """How many questions at least have to stay without an answer before ComfyUI counts as hung."""
 
+LOGIN = (301, 302, 303, 307, 401, 403)
+"""What those answer who want a login first."""
+
 TROUBLE_TIMES = 2
 """For how many times the limit of a hang the execution may be in trouble."""
 
@@ -114,6 +117,11 @@ class Watch:
     def _not_up(self, seen: Answer | None) -> str:
         rules = self._rules
         tries = f"{rules.max_tries} tries, {rules.interval_s:g} s apart"
+        if seen is not None and seen.status in LOGIN:
+            return (
+                f"Another pack in ComfyUI demands a login (status {seen.status}), after {tries}: have "
+                f"it let /api/stateless/ through, and set API_KEYS."
+            )
         if seen is not None:
             return (
                 f"Something answers at ComfyUI's port with status {seen.status}, and the stateless "

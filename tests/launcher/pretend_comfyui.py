@@ -5,7 +5,7 @@ its group), ``strays`` (one in a session of its own), ``deaf`` (SIGTERM is ignor
 (listens nowhere), ``bytes`` (of output in one line at the start), ``lines`` (of output), ``orphans``
 (short-lived processes whose parent is gone). The file ``state`` in its ``folder`` is the
 state that the probe tells, ``ready`` where there is none; ``full`` is one that is ready, with a
-queue at its limit, and ``foreign`` is another program. Its processes are in the file ``pids``.
+queue at its limit, ``foreign`` is another program, and ``login`` one that wants a login. Its processes are in the file ``pids``.
 """
 
 from __future__ import annotations
@@ -68,6 +68,8 @@ async def ready(request: web.Request) -> web.Response:
     body = {"version": "0", "status": now}
     if now != "ready":
         body["reason"] = f"It is {now}."
+    if now == "login":
+        raise web.HTTPUnauthorized
     told = {"foreign": {}, "full": {"Stateless-State": "ready"}}
     headers = told.get(now, {"Stateless-State": now})
     return web.json_response(body, status=200 if now == "ready" else 503, headers=headers)

@@ -207,3 +207,12 @@ async def test_another_server_at_the_port_is_not_taken_for_ours(
     watched.start(replace(RULES, max_tries=40))
     assert await watched.running == 1
     assert "the stateless API is not in it" in caplog.text
+
+
+async def test_a_pack_that_wants_a_login_is_told_from_an_api_that_is_off(
+    watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    (watched.folder / "state").write_text("login")
+    watched.start(replace(RULES, max_tries=40))
+    assert await watched.running == 1
+    assert "demands a login (status 401)" in caplog.text
