@@ -27,7 +27,7 @@ class LaunchedComfyUI(Launched):
     def __init__(self, install: Install, folder: Path, **settings: str) -> None:
         base = folder / "base"
         for name in ("custom_nodes", "input", "output", "temp", "user", "models"):
-            (base / name).mkdir(parents=True)
+            (base / name).mkdir(parents=True, exist_ok=True)
         (base / "custom_nodes" / "comfyui-stateless").symlink_to(CHECKOUT)
         (base / "custom_nodes" / "test-pack").symlink_to(PACK)
         super().__init__(
