@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.chaos.arena import DISKS_MIB, Arena
-from tests.chaos.checker import Checker
+from tests.chaos.checker import Checker, until_none
 from tests.chaos.disks import full
 from tests.chaos.traffic import Traffic
 
@@ -22,6 +22,24 @@ ERRORS = {
     "temp": {"execution_error", "no_space"},
     "state": {"no_space", "storage_error"},
 }
+
+
+def test_a_start_on_a_full_disk_of_the_journal_is_told_and_loses_nothing(
+    arena: Arena, traffic: Traffic, checker: Checker
+) -> None:
+    with traffic.flowing():
+        time.sleep(1.5)
+        arena.server.stop()
+    state = arena.folder("state")
+    with full(state):
+        arena.server.start()
+        until_none(lambda: [] if "cannot get ready" in arena.server.log else ["ready"], 20)
+        ready = arena.server.get("/api/stateless/ready")
+        assert ready.status == 503
+        assert str(state) in ready.json["reason"]
+        assert arena.server.get("/system_stats").status == 200
+        arena.server.stop()
+    checker.require(traffic, {"crashed", "unavailable"})
 
 
 @pytest.mark.parametrize("name", list(DISKS_MIB))

@@ -10,7 +10,7 @@ import time
 from contextlib import closing
 
 from tests.chaos.arena import Arena
-from tests.chaos.checker import Checker
+from tests.chaos.checker import Checker, until_none
 from tests.chaos.traffic import HOOK, MADE, Traffic
 
 LOCKED_S = 8.0
@@ -28,6 +28,23 @@ def test_another_process_locks_the_database(
             other.execute("ROLLBACK")
         time.sleep(1.0)
     checker.require(traffic, {"storage_error"})
+
+
+def test_a_start_while_the_database_is_locked_is_told_and_loses_nothing(
+    arena: Arena, traffic: Traffic, checker: Checker
+) -> None:
+    with traffic.flowing():
+        time.sleep(1.5)
+        arena.server.stop()
+    with closing(_opened(arena)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        arena.server.start()
+        until_none(lambda: [] if "cannot get ready" in arena.server.log else ["ready"], 30)
+        reason = arena.server.get("/api/stateless/ready").json["reason"]
+        assert "locked" in reason
+        assert str(arena.folder("state")) in reason
+        arena.server.stop()
+    checker.require(traffic, {"crashed", "unavailable"})
 
 
 def test_a_start_while_another_has_the_folder_leaves_what_is_due_to_the_next(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -11,13 +13,24 @@ import pytest
 from tests.chaos.arena import Arena
 from tests.chaos.checker import Checker
 from tests.chaos.traffic import FETCHED, HOOK, MADE, READ, SYNC, SYNC_UPLOADED, UPLOADED, Traffic
+from tests.chaos.weather import Weather
 
 BAD_S = 8.0
+MIN_HITS = 5
 FETCHING = ((FETCHED, SYNC), (FETCHED, HOOK), (FETCHED, UPLOADED), (READ, SYNC))
 TELLING = ((MADE, HOOK), (READ, HOOK), (MADE, UPLOADED))
 UPLOADING = ((MADE, UPLOADED), (FETCHED, UPLOADED), (MADE, SYNC_UPLOADED))
 NOT_FETCHED = {"invalid_input"}
 NOT_UPLOADED = {"delivery_failed"}
+
+
+@contextmanager
+def hit(network: Weather, traffic: Traffic, kinds: tuple[str, ...]) -> Iterator[None]:
+    """Have a network be bad while traffic flows, for the block."""
+    before = network.hits
+    with traffic.flowing(), network.of(*kinds):
+        yield
+    assert network.hits - before > MIN_HITS
 
 
 @pytest.mark.parametrize(
@@ -27,7 +40,7 @@ def test_the_way_to_what_is_fetched_is_bad(
     arena: Arena, traffic: Traffic, checker: Checker, kinds: tuple[str, ...]
 ) -> None:
     traffic.kinds = FETCHING
-    with traffic.flowing(), arena.files_net.of(*kinds):
+    with hit(arena.files_net, traffic, kinds):
         time.sleep(BAD_S)
     checker.require(traffic, NOT_FETCHED)
 
@@ -39,7 +52,7 @@ def test_the_way_to_receivers_of_webhooks_is_bad(
     arena: Arena, traffic: Traffic, checker: Checker, kinds: tuple[str, ...]
 ) -> None:
     traffic.kinds = TELLING
-    with traffic.flowing(), arena.hooks_net.of(*kinds):
+    with hit(arena.hooks_net, traffic, kinds):
         time.sleep(BAD_S)
     checker.require(traffic, set())
 
@@ -51,7 +64,7 @@ def test_the_way_to_the_storage_of_outputs_is_bad(
     arena: Arena, traffic: Traffic, checker: Checker, kinds: tuple[str, ...]
 ) -> None:
     traffic.kinds = UPLOADING
-    with traffic.flowing(), arena.uploads_net.of(*kinds):
+    with hit(arena.uploads_net, traffic, kinds):
         time.sleep(BAD_S)
     checker.require(traffic, NOT_UPLOADED, hit_uploads="corrupt" in kinds)
 
@@ -81,4 +94,6 @@ def test_the_storage_of_outputs_answers_badly(
             time.sleep(BAD_S)
     finally:
         arena.receiver.refused_with = lambda: None
+    failed = [m for m in arena.receiver.messages if m.body["type"] == "prompt.failed"]
+    assert {m.body["code"] for m in failed} >= NOT_UPLOADED
     checker.require(traffic, NOT_UPLOADED)
