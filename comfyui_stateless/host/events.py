@@ -59,7 +59,7 @@ class Events:
 
         def get_original_prompt(dynamic: Any, *args: Any, **kwargs: Any) -> Any:
             graph = original(dynamic, *args, **kwargs)
-            run = self._runs.executing(graph)
+            run = self._runs.executing(graph, getattr(self._server, "last_prompt_id", None))
             return graph if run is None else run.presented()
 
         DynamicPrompt.get_original_prompt = get_original_prompt

@@ -10,6 +10,7 @@ from typing import Any
 from ..engine import CapturedImage, Execution, Observer
 from ..errors import ExecutionInterrupted, StatelessError
 from ..naming import ImageNames
+from .ahead import Loads
 from .capture import Metadata, to_uint8
 from .collect import Files, shown, texts
 from .failures import failure, worker_death
@@ -35,6 +36,7 @@ class Run:
 
     Attributes:
         prompt_id: ComfyUI's id of the prompt.
+        loads: What is loaded ahead for it.
         item: What lies in ComfyUI's queue.
         finishing: ComfyUI is about to report the end, so the prompt is in no queue.
         stopping: The run is not wanted any more.
@@ -43,9 +45,15 @@ class Run:
     """
 
     def __init__(
-        self, accepted: Accepted, folder: RunFolder, observer: Observer, ended: Callable[[], None]
+        self,
+        accepted: Accepted,
+        folder: RunFolder,
+        loads: Loads,
+        observer: Observer,
+        ended: Callable[[], None],
     ) -> None:
         self.prompt_id = accepted.prompt_id
+        self.loads = loads
         self.plan = accepted.plan
         self.item: tuple[Any, ...] = ()
         self.finishing = False
@@ -183,6 +191,7 @@ class Run:
             self._outputs[data["node"]] = data["output"]
             self._give_early(data["node"], data["output"])
         elif event == "execution_cached":
+            self.loads.note_cached(data["nodes"])
             self._times.cached(filter(None, map(self.plan.shown_id, data["nodes"])))
         elif event == "execution_start":
             self._times.start()
@@ -252,9 +261,14 @@ class Runs:
         """Return the run with this prompt id, None for prompts of others."""
         return self._by_prompt.get(prompt_id)
 
-    def executing(self, graph: Any) -> Run | None:
-        """Return the run whose graph this very object is."""
-        return self._by_graph.get(id(graph))
+    def executing(self, graph: Any, prompt_id: Any) -> Run | None:
+        """Return the run whose graph this is: the very object, or a pack's copy of it.
+
+        Args:
+            prompt_id: That of the prompt which ComfyUI executes now.
+        """
+        run = self._by_graph.get(id(graph)) or self._by_prompt.get(prompt_id)
+        return run if run is not None and run.plan.graph.keys() == graph.keys() else None
 
     def all(self) -> list[Run]:
         """Return the runs of this moment."""

@@ -127,7 +127,9 @@ def test_a_missing_dependency_costs_one_line_and_comfyui_runs(
     install: Install, tmp_path: Path
 ) -> None:
     (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "pybase64.py").write_text("raise ImportError('No module named x')")
+    (tmp_path / "broken" / "pydantic_settings.py").write_text(
+        "raise ImportError('No module named x')"
+    )
     env = {"PYTHONPATH": str(tmp_path / "broken")}
     with ComfyServer(install, tmp_path / "base", env) as server:
         assert server.log.count("The stateless API is off") == 1

