@@ -19,7 +19,11 @@ MAX_HEADER_BYTES = 16 * 1024
 
 
 class PartHeaders:
-    """What the headers of a part say of it; empty where they say nothing."""
+    """What the headers of a part say of it; empty where they say nothing.
+
+    Raises:
+        RequestError: A name is asked for, and is encoded in what encodes no text.
+    """
 
     def __init__(self, headers: bytes) -> None:
         self._message = HeaderParser().parsestr(headers.decode("utf-8", "replace"))
@@ -43,8 +47,12 @@ class PartHeaders:
 
     def _disposition(self, parameter: str) -> str:
         value = self._message.get_param(parameter, "", header="Content-Disposition")
+        try:
+            text = collapse_rfc2231_value(value)
+        except ValueError:
+            raise RequestError(f"The form is malformed: a part has a {parameter} in no text.") from None
         # Some clients escape spaces; no client escapes more than those, quotes and backslashes.
-        return collapse_rfc2231_value(value).replace("\\ ", " ")
+        return text.replace("\\ ", " ")
 
 
 class FormReader:

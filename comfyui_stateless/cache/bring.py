@@ -208,18 +208,25 @@ def file_digest(path: Path, algorithm: str) -> str:
     return digest.hexdigest()
 
 
+MAX_HEADER_BYTES = 8 * 1024 * 1024
+"""Of a safetensors file; a longer header is not read, since JSON takes twenty times its size."""
+
+_NO_HEADER = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
+"""What a header raises that is not what it should be."""
+
+
 def safetensors_size(path: Path, head: bytes) -> int | None:
     """Return how many bytes a safetensors file says it has, None for any other file.
 
     The format leaves no byte over: https://github.com/huggingface/safetensors#format.
     """
     length = int.from_bytes(head[:8], "little")
-    if head[8:9] != b"{" or not 0 < length <= 100_000_000:
+    if head[8:9] != b"{" or not 0 < length <= MAX_HEADER_BYTES:
         return None
     with path.open("rb") as file:
         file.seek(8)
         header = file.read(length)
-    with suppress(ValueError, TypeError, KeyError, AttributeError):
+    with suppress(*_NO_HEADER):
         tensors = [v for k, v in json.loads(header).items() if k != "__metadata__"]
         ends = [int(tensor["data_offsets"][1]) for tensor in tensors]
         return 8 + length + max(ends, default=0)

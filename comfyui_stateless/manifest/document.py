@@ -119,6 +119,8 @@ def _json(text: str) -> tuple[str | None, str | None]:
         json.loads(text)
     except json.JSONDecodeError as error:
         return None, f"line {error.lineno}, column {error.colno}: {error.msg}"
+    except ValueError as error:  # a number of thousands of digits
+        return None, str(error)
     except RecursionError:
         return None, "it is nested too deep"
     # Beyond ASCII there is nothing but in texts, and tabs are never in them.

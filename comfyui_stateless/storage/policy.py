@@ -67,7 +67,7 @@ NOT_PUBLIC: tuple[Network, ...] = tuple(
 """What is not the public internet, after IANA's registries of special-purpose addresses."""
 
 _NAT64 = IPv6Network("64:ff9b::/96")
-_FORBIDDEN = re.compile(r"[\x00-\x20\x7f\\]")
+_FORBIDDEN = re.compile(r"[\x00-\x20\x7f\\\ud800-\udfff]")
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _BRACKETED = re.compile(r"\[([^\[\]]+)\](?::\d*)?")
 PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
@@ -120,7 +120,7 @@ def parse(url: str) -> Target:
             URL: where its secrets begin and end is not known.
     """
     if _FORBIDDEN.search(url):
-        raise UnsupportedURL("The URL holds a space, a control character or a backslash.")
+        raise UnsupportedURL("The URL holds a space, a control character, a backslash or half a character.")
     try:
         parts = urlsplit(url)
         port = parts.port

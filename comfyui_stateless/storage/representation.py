@@ -13,7 +13,10 @@ from urllib.parse import unquote
 
 from .base import Digest, ObjectInfo
 
-_CONTENT_RANGE = re.compile(r"\s*bytes\s+(?:(\d+)-(\d+)|\*)/(\d+|\*)\s*", re.IGNORECASE)
+_CONTENT_RANGE = re.compile(
+    r"\s*bytes\s+(?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18}|\*)\s*", re.ASCII | re.IGNORECASE
+)
+_LENGTH = re.compile(r"\d{1,18}", re.ASCII)
 _PARAMETER = re.compile(r";\s*([\w!#$%&'*+.^`|~-]+)\s*=\s*(\"(?:[^\"\\]|\\.)*\"|[^;]*)")
 _SHA256 = re.compile(r"(?:^|,)\s*sha-256\s*=\s*:?([A-Za-z0-9+/]{43}=)", re.IGNORECASE)
 _AS_IT_IS = frozenset({"", "identity", "aws-chunked"})
@@ -76,7 +79,7 @@ def _size(status: int, headers: Message) -> int | None:
         part = content_range(headers)
         return part.total if part else None
     length = headers.get("Content-Length", "").strip()
-    return int(length) if length.isascii() and length.isdigit() else None
+    return int(length) if _LENGTH.fullmatch(length) else None
 
 
 def _version(headers: Message) -> str | None:
@@ -95,7 +98,7 @@ def _seconds_between(start: str | None, end: str | None) -> float | None:
         return None
     try:
         first, second = (parsedate_to_datetime(text) for text in (start, end))
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     # A date without a zone is parsed to one without: the field's dates are all UTC.
     first, second = (
@@ -111,8 +114,8 @@ def _filename(disposition: str) -> str | None:
         charset, _, encoded = extended.strip().strip('"').partition("'")
         try:
             return _bare(unquote(encoded.rpartition("'")[2], charset or "utf-8", "strict"))
-        except (LookupError, UnicodeError):
-            pass
+        except (LookupError, ValueError):
+            pass  # no such character set, or what is no text in it
     return _bare(_decoded(_unquoted(found.get("filename", ""))))
 
 

@@ -13,6 +13,9 @@ from .declared import Lines, Path_
 MAX_PARTS = 100_000
 """Keys and items that a file may have; aliases count as often as they are used."""
 
+_UNREADABLE = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
+"""What PyYAML raises on values that are not what their tags say: ``!!int ''``, ``!!bool x``."""
+
 
 def read_yaml(text: str, file: Path) -> tuple[Any, Lines]:
     """Return a document's values, and where they stand.
@@ -21,7 +24,10 @@ def read_yaml(text: str, file: Path) -> tuple[Any, Lines]:
         WorkflowFileError: It is no YAML, or has a key twice.
     """
     lines = Lines()
-    loader = yaml.SafeLoader(text)
+    try:
+        loader = yaml.SafeLoader(text)
+    except yaml.YAMLError as error:
+        raise WorkflowFileError(file, f"it is not YAML: {error}") from None
     try:
         root = loader.get_single_node()
         if root is None:
@@ -32,7 +38,7 @@ def read_yaml(text: str, file: Path) -> tuple[Any, Lines]:
         mark = error.problem_mark or error.context_mark
         line = None if mark is None else mark.line + 1
         raise WorkflowFileError(file, f"it is not YAML: {error.problem}", line) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise WorkflowFileError(file, f"it is not YAML: {error}") from None
     finally:
         loader.dispose()

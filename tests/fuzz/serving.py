@@ -1,0 +1,84 @@
+"""The API on a scripted engine, served from a thread: for fuzzers that block."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp.test_utils import TestServer
+
+from comfyui_stateless.engine import FileForm, MediaInput
+from comfyui_stateless.pipeline import Services
+from tests.api.conftest import PlainServer
+from tests.fakes import FakeEngine
+from tests.wiring import app_for, background_for, end, services_for
+
+LOAD_IMAGE = {"LoadImage": {"image": MediaInput(is_marked=True, form=FileForm.NAME)}}
+
+CAREFUL = {"http_trusted_origins": "", "prompt_webhook_retries": 0}
+"""What fuzzers name is not this machine's to be reached."""
+
+
+@dataclass
+class Served:
+    """A running server.
+
+    Attributes:
+        folder: All that it may write in.
+        errors: What reached the event loop's own handler of exceptions.
+    """
+
+    url: str
+    folder: Path
+    services: Services
+    engine: FakeEngine
+    errors: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def served(folder: Path, **settings: Any) -> Iterator[Served]:
+    """Serve the API, with settings by name, until the context is left."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    def run(step: Callable[[], Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(step(), loop).result(60)
+
+    serving = _serving(folder, settings)
+    try:
+        yield run(lambda: anext(serving))
+        run(serving.aclose)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+async def _serving(folder: Path, settings: dict[str, Any]) -> AsyncIterator[Served]:
+    errors: list[str] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, context: errors.append(str(context)))
+    engine = FakeEngine(file_inputs=LOAD_IMAGE)
+    services = services_for(engine, folder, **{**CAREFUL, **settings})
+    async with _open(services) as server:
+        yield Served(str(server.make_url("")).rstrip("/"), folder, services, engine, errors)
+
+
+@asynccontextmanager
+async def _open(services: Services) -> AsyncIterator[TestServer]:
+    background = background_for(services)
+    await background.open()
+    server = PlainServer(app_for(services, background))
+    await server.start_server()
+    try:
+        yield server
+    finally:
+        await background.close()
+        await server.close()
+        await end(services)
