@@ -392,6 +392,9 @@ class Engine(Protocol):
 class Runnable(Protocol):
     """A prompt that has passed ComfyUI's validation."""
 
+    def load_ahead(self) -> None:
+        """Begin what can be done before the prompt's turn comes; what is not taken is given up."""
+
     async def run(self, observer: Observer, ended: Callable[[], None]) -> Execution:
         """Run the prompt. Cancelling the call stops the run.
 

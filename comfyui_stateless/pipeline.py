@@ -84,6 +84,7 @@ async def run(
         )
         runnable = await engine.validate(prepared, workspace)
         await record.accepted(prepared)
+        runnable.load_ahead()
     async with services.uploads.job(request.target) as uploading:
         begin_upload = None if request.target is None else uploading.begin
         job.uploaded = None if request.target is None else lambda: uploading.uploaded

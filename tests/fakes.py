@@ -321,6 +321,9 @@ class FakeRunnable:
     prompt: PreparedPrompt
     workspace: Workspace
 
+    def load_ahead(self) -> None:
+        pass
+
     async def run(self, observer: Observer, ended: Callable[[], None]) -> Execution:
         play = Play(self.prompt, observer, self.workspace)
         started = unix_ms()

@@ -28,6 +28,7 @@ from ..engine import (
     Workspace,
 )
 from ..errors import ExecutionError
+from .ahead import Ahead, Loads
 from .cancel import Canceller
 from .capture import Savers
 from .catalog import Catalog
@@ -74,6 +75,7 @@ class ComfyEngine:
         self._expanders = Expanders()
         self._watchdog = Watchdog(server, self._runs)
         self._submission = Submission(server, self._catalog, Savers(self._runs), self._expanders)
+        self._ahead = Ahead(self._runs)
         self._canceller = Canceller(self._queue)
         self.on_status: Callable[[Mapping[str, Any]], None] | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -83,6 +85,7 @@ class ComfyEngine:
         """Put our hooks into ComfyUI."""
         Events(self._server, self._runs, self._expanders, self._tell_status).install()
         self._watchdog.install()
+        self._ahead.install()
         Discretion(self._runs).install()
         self._server.app.middlewares.append(sparing(self._queue, self._runs))
 
@@ -139,7 +142,9 @@ class ComfyEngine:
 
     async def validate(self, prompt: PreparedPrompt, workspace: Workspace) -> ComfyRunnable:
         assert isinstance(workspace, RunFolder)
-        return ComfyRunnable(self, await self._submission.validate(prompt, workspace), workspace)
+        accepted = await self._submission.validate(prompt, workspace)
+        loads = self._ahead.loads(accepted.plan.graph)
+        return ComfyRunnable(self, accepted, workspace, loads)
 
     def queue_depth(self) -> int:
         return int(self._queue.get_tasks_remaining())
@@ -164,7 +169,12 @@ class ComfyEngine:
         return await asyncio.to_thread(_memory)
 
     async def run(
-        self, accepted: Accepted, folder: RunFolder, observer: Observer, ended: Callable[[], None]
+        self,
+        accepted: Accepted,
+        folder: RunFolder,
+        loads: Loads,
+        observer: Observer,
+        ended: Callable[[], None],
     ) -> Execution:
         """Put a prompt into ComfyUI's queue and wait for its end; cancelling stops it."""
 
@@ -172,9 +182,10 @@ class ComfyEngine:
             self._runs.remove(run)
             self._server.sockets_metadata.pop(run.client_id, None)
             folder.idle()
+            loads.drop()
             ended()
 
-        run = Run(accepted, folder, observer, over)
+        run = Run(accepted, folder, loads, observer, over)
         folder.busy()
         self._runs.add(run)
         self._watch()
@@ -216,13 +227,20 @@ class ComfyEngine:
 class ComfyRunnable:
     """A prompt that ComfyUI's validation has passed, ready to be queued."""
 
-    def __init__(self, engine: ComfyEngine, accepted: Accepted, folder: RunFolder) -> None:
+    def __init__(
+        self, engine: ComfyEngine, accepted: Accepted, folder: RunFolder, loads: Loads
+    ) -> None:
         self._engine = engine
         self._accepted = accepted
         self._folder = folder
+        self._loads = loads
+
+    def load_ahead(self) -> None:
+        self._folder.defer(self._loads.drop)
+        self._loads.begin()
 
     async def run(self, observer: Observer, ended: Callable[[], None]) -> Execution:
-        return await self._engine.run(self._accepted, self._folder, observer, ended)
+        return await self._engine.run(self._accepted, self._folder, self._loads, observer, ended)
 
 
 def _models() -> dict[str, list[str]]:

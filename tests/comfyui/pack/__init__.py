@@ -14,6 +14,7 @@ from . import (
     loaders,
     remote,  # noqa: F401  it registers routes
     replacing,  # noqa: F401  it registers a handler
+    structure,
     watching,  # noqa: F401  it registers a route
 )
 
@@ -420,5 +421,6 @@ NODE_CLASS_MAPPINGS = {
         Sound,
         Mesh,
         *loaders.CLASSES,
+        *structure.CLASSES,
     )
 }
