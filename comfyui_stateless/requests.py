@@ -60,6 +60,10 @@ MAX_DEPTH = 100
 ends its worker thread."""
 
 
+MAX_CREDENTIALS = 256
+"""Every URL of a request is held against each pattern."""
+
+
 ECHOED = {"convert_output", "timeout_s", "priority", "webhook", "webhook_v2", *UPLOADS}
 """The fields of a prompt request that replies repeat."""
 
@@ -91,7 +95,9 @@ class JobRequest(WireModel):
     priority: StrictInt = Field(
         default=0, description="Higher runs earlier; equal priorities keep their order."
     )
-    credentials: Annotated[tuple[Credential, ...], Field(strict=False)] | None = Field(
+    credentials: (
+        Annotated[tuple[Credential, ...], Field(strict=False, max_length=MAX_CREDENTIALS)] | None
+    ) = Field(
         default=None,
         description="For the URLs in the graph: the first pattern that fits a URL wins. "
         "Never echoed, logged or stored.",

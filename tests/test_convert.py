@@ -29,6 +29,7 @@ from pydantic import TypeAdapter
 
 from comfyui_stateless.errors import ConversionError
 from comfyui_stateless.images import ConvertOutput, Frame, convert_file, encode, encode_png
+from comfyui_stateless.images.embedded import text_of_png
 
 GOLDEN = json.loads((Path(__file__).parent / "data" / "sharp.json").read_text())
 CHANNELS = {"grey": [0], "grey_alpha": [0, 3], "rgb": [0, 1, 2], "rgba": [0, 1, 2, 3]}
@@ -432,6 +433,27 @@ def test_threads_may_convert_at_once() -> None:
     alone = [encode(*each) for each in work]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(lambda each: encode(*each), work)) == alone
+
+
+@pytest.mark.parametrize("name", ["jpeg", "webp", "avif", "png"])
+def test_a_file_that_claims_to_be_vast_is_refused_before_it_is_decoded(name: str) -> None:
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(180_001) * 4)), (b"IEND", b""))
+    parts = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    ]
+    bomb = b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+    assert len(bomb) < 1024
+    with pytest.raises(ConversionError, match="60000 by 60000 pixels is not converted"):
+        convert_file(bomb, to(name))
+
+
+def test_texts_that_inflate_without_end_are_cut() -> None:
+    bomb = b"zTXt", b"prompt\0\0" + zlib.compress(bytes(60 * 1024 * 1024), 9)
+    chunk = struct.pack(">I", len(bomb[1])) + b"".join(bomb) + bytes(4)
+    texts = text_of_png(BytesIO(b"\x89PNG\r\n\x1a\n" + chunk * 8))
+    assert sum(len(value) for _, value in texts) <= 64 * 1024 * 1024 + 8
 
 
 def test_libvips_stays_out_of_the_log(caplog: pytest.LogCaptureFixture) -> None:

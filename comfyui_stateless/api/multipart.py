@@ -50,7 +50,9 @@ class PartHeaders:
         try:
             text = collapse_rfc2231_value(value)
         except ValueError:
-            raise RequestError(f"The form is malformed: a part has a {parameter} in no text.") from None
+            raise RequestError(
+                f"The form is malformed: a part has a {parameter} in no text."
+            ) from None
         # Some clients escape spaces; no client escapes more than those, quotes and backslashes.
         return text.replace("\\ ", " ")
 

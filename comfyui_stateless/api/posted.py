@@ -71,14 +71,25 @@ def key_of(
         route: Stands for the place that it was sent to, where there are several.
 
     Raises:
-        RequestError: The key is too long.
+        RequestError: The key is too long, or no text.
     """
     key = request.headers.get(KEY_HEADER, "").strip()
     if not key:
         return None
     if len(key) > MAX_KEY_LENGTH:
         raise RequestError(f"{KEY_HEADER} has more than {MAX_KEY_LENGTH} characters.")
+    if not _is_text(key):
+        raise RequestError(f"{KEY_HEADER} is not UTF-8 text.")
     digest = hashlib.sha256(f"{route}\0".encode() + body if route else body)
     for name, file in sorted(uploads.items()):
         digest.update(f"\0{name}\0{file.digest}".encode())
     return IdempotencyKey(key, digest.hexdigest())
+
+
+def _is_text(header: str) -> bool:
+    """Say whether a header's bytes, of which those that are no UTF-8 are kept as they are, are text."""
+    try:
+        header.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

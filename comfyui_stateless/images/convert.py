@@ -16,6 +16,9 @@ from .frame import Frame
 from .options import ConvertOutput, PngOptions
 from .png import encode_png
 
+MAX_PIXELS = 0x3FFF * 0x3FFF
+"""Of a file that is converted, as in the original's library; encoders take 6 bytes or more for each."""
+
 _PNG, _AVIF = "image/png", "image/avif"
 _BY_LIBVIPS = {_PNG, "image/jpeg", "image/webp", "image/gif", "image/tiff", _AVIF}
 _BY_PILLOW = {"image/bmp"}
@@ -64,7 +67,17 @@ def convert_file(file: bytes | Path, convert: ConvertOutput) -> bytes | None:
     image = libvips.from_file(file)
     if libvips.page_count(image) > 1:
         return None
+    _require_within(image.width, image.height)
     return libvips.save(image, convert.options, text or libvips.embedded_text(image))
+
+
+def _require_within(width: int, height: int) -> None:
+    """Refuse what a few bytes may claim to hold, and encoders take memory for."""
+    if width * height > MAX_PIXELS:
+        raise ConversionError(
+            f"An image of {width} by {height} pixels is not converted: it has more than "
+            f"{MAX_PIXELS:,}."
+        )
 
 
 def _is_sequence(found: str, head: bytes, stream: BinaryIO) -> bool:

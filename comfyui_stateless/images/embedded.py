@@ -31,6 +31,8 @@ _OTHER_TAGS = range(0x010F, 0x00FF, -1)
 _STRING = 2
 _ILOC_LAYOUT = (0, 0x4440)
 _LONGEST_TEXT = 64 * 1024 * 1024
+"""Bytes that the texts of a file come to at most: a kilobyte may inflate to a megabyte."""
+
 _TEXT_CHUNKS = {b"tEXt", b"zTXt", b"iTXt", b"comf"}
 
 
@@ -42,7 +44,14 @@ def is_animated_png(stream: BinaryIO) -> bool:
 
 def text_of_png(stream: BinaryIO) -> Text:
     """Return keyword and text of the text chunks, and of SaveAnimatedPNG's ``comf`` chunks."""
-    return tuple(filter(None, (_text(*chunk) for chunk in _chunks(stream, _TEXT_CHUNKS))))
+    found: list[tuple[str, str]] = []
+    left = _LONGEST_TEXT
+    for name, data in _chunks(stream, _TEXT_CHUNKS):
+        text = _text(name, data, left)
+        if text is not None:
+            found.append(text)
+            left -= len(text[1])
+    return tuple(found)
 
 
 def _chunks(stream: BinaryIO, wanted: set[bytes]) -> Iterator[tuple[bytes, bytes]]:
@@ -60,23 +69,25 @@ def _read(stream: BinaryIO, position: int, length: int) -> bytes:
     return stream.read(length)
 
 
-def _text(name: bytes, data: bytes) -> tuple[str, str] | None:
+def _text(name: bytes, data: bytes, left: int) -> tuple[str, str] | None:
+    """Return keyword and text; of what is inflated, ``left`` bytes at most."""
     keyword, _, value = data.partition(b"\0")
     encoding = "utf-8" if name == b"iTXt" else "latin-1"
     try:
         if name == b"zTXt":
-            value = _inflated(value[1:])
+            value = _inflated(value[1:], left)
         elif name == b"iTXt":
             is_compressed = value.startswith(b"\1")
             _, _, value = value[2:].split(b"\0", 2)
-            value = _inflated(value) if is_compressed else value
+            value = _inflated(value, left) if is_compressed else value
         return keyword.decode("latin-1"), value.decode(encoding)
     except (zlib.error, ValueError):
         return None
 
 
-def _inflated(data: bytes) -> bytes:
-    return zlib.decompressobj().decompress(data, _LONGEST_TEXT)
+def _inflated(data: bytes, left: int) -> bytes:
+    # Of 0 bytes zlib would make as many as there are.
+    return zlib.decompressobj().decompress(data, max(left, 1))
 
 
 def exif_of_text(text: Iterable[tuple[str, str]], limit: int) -> bytes:

@@ -120,7 +120,9 @@ def parse(url: str) -> Target:
             URL: where its secrets begin and end is not known.
     """
     if _FORBIDDEN.search(url):
-        raise UnsupportedURL("The URL holds a space, a control character, a backslash or half a character.")
+        raise UnsupportedURL(
+            "The URL holds a space, a control character, a backslash or half a character."
+        )
     try:
         parts = urlsplit(url)
         port = parts.port

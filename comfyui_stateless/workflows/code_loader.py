@@ -61,15 +61,24 @@ class Package:
 
     def files(self) -> list[Path]:
         """Return the files of its modules."""
-        loaded = [m for n, m in list(sys.modules.items()) if n.startswith(f"{self.name}.")]
+        loaded = [m for n, m in _modules().items() if n.startswith(f"{self.name}.")]
         return [Path(file) for m in loaded if (file := getattr(m, "__file__", None))]
+
+
+def _modules() -> dict[str, ModuleType]:
+    """Return the process's table as it is now.
+
+    A list of its items would not do: making one may collect garbage, and so a package that takes
+    its modules out of the table meanwhile.
+    """
+    return sys.modules.copy()
 
 
 def _forget(package: str) -> None:
     """Take the modules of a package that nobody uses any more out of the process's table."""
-    for name in list(sys.modules):
+    for name in _modules():
         if name == package or name.startswith(f"{package}."):
-            del sys.modules[name]
+            sys.modules.pop(name, None)
 
 
 class _Loader(SourceFileLoader):
@@ -127,6 +136,6 @@ class _Finder:
 def _make_public() -> None:
     """Let ``import comfyui_stateless`` give this package; ComfyUI loads it under a path."""
     own = __name__.removesuffix(".workflows.code_loader")
-    for name, module in list(sys.modules.items()):
+    for name, module in _modules().items():
         if name == own or name.startswith(f"{own}."):
             sys.modules[PUBLIC + name[len(own) :]] = module

@@ -313,6 +313,19 @@ async def test_a_key_that_is_too_long_is_a_400(serve: Serve) -> None:
     assert (await post(site, body_of(), "k" * 255))[0] == 200
 
 
+async def test_a_key_that_is_no_text_is_a_400(serve: Serve) -> None:
+    site = await serve()
+    reader, writer = await asyncio.open_connection(site.client.host, site.client.port)
+    body = body_of()
+    head = b"POST /prompt HTTP/1.1\r\nHost: a\r\nConnection: close\r\nIdempotency-Key: \x84\r\n"
+    writer.write(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"Idempotency-Key is not UTF-8 text." in answer
+    assert site.engine.ran == []
+
+
 async def test_a_key_is_free_again_when_its_result_is_too_old(serve: Serve) -> None:
     site = await serve(result_ttl_s=0.2)
     await post(site, body_of(id="a"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,7 +60,7 @@ def served(folder: Path, **settings: Any) -> Iterator[Served]:
         loop.close()
 
 
-async def _serving(folder: Path, settings: dict[str, Any]) -> AsyncIterator[Served]:
+async def _serving(folder: Path, settings: dict[str, Any]) -> AsyncGenerator[Served, None]:
     errors: list[str] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda loop, context: errors.append(str(context)))
