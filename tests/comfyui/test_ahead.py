@@ -128,9 +128,14 @@ def ours(comfy: ComfyServer, graphs: list[Graph]) -> list[list[str]]:
         with busy(comfy):
             replies = [queued(pool, comfy, graph) for graph in graphs]
         results = [reply.result() for reply in replies]
-    for result in results:
-        assert result.status == 200, result.body
-    return [[text["text"] for text in result.json["texts"]] for result in results]
+    return [said(result) for result in results]
+
+
+def said(reply: Reply) -> list[str]:
+    """Return the fingerprints, or what the loader raised: some ComfyUIs cannot load some pictures."""
+    if reply.status == 500:
+        return [str(reply.json["details"]["exception_message"]).strip()]
+    return [text["text"] for text in reply.json["texts"]]
 
 
 def queued(pool: ThreadPoolExecutor, comfy: ComfyServer, graph: Graph) -> Future[Reply]:
@@ -156,7 +161,11 @@ def notes(comfy: ComfyServer, *, on: bool) -> dict[str, list[tuple[str, str]]]:
 
 
 def theirs(comfy: ComfyServer, graph: Graph) -> list[str]:
-    return [str(text) for text in comfy.plain(graph)["outputs"]["9"]["text"]]
+    entry = comfy.plain(graph)
+    messages = dict(entry["status"]["messages"])
+    if "execution_error" in messages:
+        return [str(messages["execution_error"]["exception_message"]).strip()]
+    return [str(text) for text in entry["outputs"]["9"]["text"]]
 
 
 def openers(taken: dict[str, list[tuple[str, str]]], name: str) -> set[str]:
@@ -168,16 +177,20 @@ def test_what_is_loaded_ahead_is_to_the_last_bit_what_the_node_loads(comfy: Comf
     notes(comfy, on=True)
     found = ours(comfy, list(graphs.values()))
     taken = notes(comfy, on=False)
-    for (name, graph), said in zip(graphs.items(), found, strict=True):
+    loaded = 0
+    for (name, graph), ahead in zip(graphs.items(), found, strict=True):
         reference = theirs(comfy, graph)
-        assert said == reference, name
-        worker = reference[-1]
-        if name in PICTURES:
-            assert worker not in openers(taken, name), name
+        assert ahead == reference, name
+        if name in PICTURES and len(reference) == 3:
+            loaded += 1
+            assert reference[-1] not in openers(taken, name), name
         assert any(thread.startswith(LOADER) for thread in openers(taken, name)), name
+    assert loaded > len(PICTURES) / 2
 
 
 def test_masks_are_loaded_ahead_too(comfy: ComfyServer) -> None:
+    if comfy.install.numbers >= (0, 26, 0):
+        pytest.skip("its LoadImageMask works on what LoadImage gives, on the thread of the nodes")
     graphs = [
         mask_fingerprint(name, channel)
         for name in ("alpha.png", "palette.png", "plain.jpg", "deep.png")
@@ -208,13 +221,11 @@ def test_what_is_no_picture_fails_in_its_node_as_ever(comfy: ComfyServer, name: 
 def test_a_picture_that_changes_while_its_job_waits_is_loaded_anew(comfy: ComfyServer) -> None:
     path = comfy.base / "input" / "plain.jpg"
     notes(comfy, on=True)
-    with ThreadPoolExecutor(1) as pool:
-        with busy(comfy):
-            reply = pool.submit(comfy.prompt, fingerprint("plain.jpg"))
-            eventually(lambda: openings(comfy, "plain.jpg") > 1)
-            path.write_bytes(encoded(noise(seed=9), "JPEG"))
-        said = [text["text"] for text in reply.result().json["texts"]]
-    assert said == theirs(comfy, fingerprint("plain.jpg"))
+    with ThreadPoolExecutor(1) as pool, busy(comfy):
+        reply = pool.submit(comfy.prompt, fingerprint("plain.jpg"))
+        eventually(lambda: openings(comfy, "plain.jpg") > 1)
+        path.write_bytes(encoded(noise(seed=9), "JPEG"))
+    assert said(reply.result()) == theirs(comfy, fingerprint("plain.jpg"))
 
 
 def test_a_node_that_works_in_place_spoils_no_picture_of_another_job(comfy: ComfyServer) -> None:
