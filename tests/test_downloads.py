@@ -186,7 +186,7 @@ async def test_the_content_has_to_hash_to_what_is_given(
         ({"authorization": "x"}, "access_denied"),
         ({"failures": [(503, {})] * 9}, "transfer_failed"),
         ({"content": PAGE}, "wrong_content"),
-        ({"length": 10**18}, "no_space"),
+        ({"length": 10**15}, "no_space"),
     ],
 )
 async def test_a_failure_is_the_requests_and_leaves_nothing(
