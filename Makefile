@@ -6,6 +6,7 @@
 
 PYTHON ?= python3
 PORT ?= 8188
+SECONDS ?= 60
 VERSION ?= 0.3.75
 DEST ?=
 ARGS ?=
@@ -16,7 +17,7 @@ VENV := .venv/bin/python
 export COMFY_HOME COMFY_PYTHON LISTEN ARGS
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve launch comfyui test chaos load versions screenshots lint format typecheck bench tools clean
+.PHONY: help run serve launch comfyui test chaos load fuzz versions screenshots lint format typecheck bench tools clean
 
 help: ## this list
 	@sed -n 's/^#  / /p' Makefile
@@ -45,6 +46,10 @@ chaos: ## injected faults, for some ten minutes, as root (ARGS: for pytest; STAT
 load: ## ten minutes of load; a soak: ARGS="--seconds 3600 --plot soak.svg" (ARGS: for tests/chaos/load.py)
 	@comfyuis=$$($(SETUP) prepare --dev) && \
 	STATELESS_TEST_COMFYUIS="$$comfyuis" $(VENV) -m tests.chaos.load $(ARGS)
+
+fuzz: ## many random requests, files and texts, then libFuzzer where atheris is to be had (SECONDS=60 each)
+	@$(SETUP) prepare --dev >/dev/null && STATELESS_TEST_FUZZ=50 $(VENV) -m pytest tests/fuzz $(ARGS)
+	@$(VENV) -m tests.fuzz.harnesses.every $(SECONDS)
 
 versions: ## what needs no ComfyUI on Python 3.10 to 3.13, old and new dependencies (ARGS: --only, --quick)
 	@$(PYTHON) docker/versions.py $(ARGS)

@@ -229,7 +229,9 @@ def _paths(needs_key: bool) -> Schema:
             "get": _status(errors(NotFound, Gone, StatelessError, StorageError, Unavailable))
         },
         "/prompt/{id}/events": {
-            "get": _events(errors(NotFound, StatelessError, StorageError, Unavailable))
+            "get": _events(
+                errors(RequestError, NotFound, StatelessError, StorageError, Unavailable)
+            )
         },
         **workflow_paths(errors, errors(*RUN_ERRORS)),
         "/interrupt": {"post": _interrupt(errors(*body, StatelessError))},

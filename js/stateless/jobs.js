@@ -4,6 +4,12 @@ import { fill, h, say } from "./dom.js";
 import { moment } from "./format.js";
 import { JobRow } from "./job_row.js";
 
+const EMPTY = {
+  open: ["No jobs yet", "Calls of the API appear here as they come."],
+  connecting: ["Connecting…", ""],
+  lost: ["Not connected", "Jobs appear here once the server answers."],
+};
+
 export class JobsSection {
   #ctx;
   #rows = new Map();
@@ -14,14 +20,16 @@ export class JobsSection {
   constructor(ctx) {
     this.#ctx = ctx;
     this.list = h("ul.st-jobs", { "aria-label": "Jobs, newest first" });
-    this.empty = h("div.st-blank", {}, h("i.pi.pi-inbox", { "aria-hidden": "true" }),
-      h("p", {}, "No jobs yet"), h("p.st-hint", {}, "Calls of the API appear here as they come."));
+    this.emptyTitle = h("p");
+    this.emptyHint = h("p.st-hint");
+    this.empty = h("div.st-blank", {}, h("i.pi.pi-inbox", { "aria-hidden": "true" }), this.emptyTitle, this.emptyHint);
     this.summary = h("p.st-summary", { role: "status" });
     this.notice = h("p.st-hint", { hidden: true });
     this.element = h("div.st-panel", { tabindex: "0" }, h("div.st-scroll", {}, this.summary, this.notice, this.empty, this.list));
     ctx.feed.addEventListener("jobs", ({ detail }) => this.#take(detail));
     ctx.feed.addEventListener("state", () => this.#showState());
     this.#summarize();
+    this.#showState();
   }
 
   shown() {
@@ -90,6 +98,10 @@ export class JobsSection {
     const isLost = feed.state === "lost" && feed.jobs.size > 0;
     this.notice.hidden = !isLost;
     if (isLost) fill(this.notice, "Not connected: this is how it was last.");
+    // Only a server that has answered is known to have no jobs.
+    const [title, hint] = EMPTY[feed.state] ?? EMPTY.connecting;
+    say(this.emptyTitle, title);
+    say(this.emptyHint, hint);
   }
 
   #see({ target, isIntersecting }) {

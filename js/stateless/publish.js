@@ -118,6 +118,7 @@ export class PublishSection {
   #load() {
     const { current, host } = this.#ctx;
     this.#showChoices();
+    this.#showState();
     if (this.#storing || this.#isBroken()) return;
     const read = readEndpoint(host.kept, current.graph, current.inputs);
     if (JSON.stringify(read) === JSON.stringify(this.endpoint)) return;
@@ -200,7 +201,8 @@ export class PublishSection {
     this.none.hidden = endpoint.inputs.length > 0;
     say(this.pathError, endpoint.path ? (trouble ?? "") : "");
     say(this.saver.querySelector("span"), entry ? "Update" : "Publish");
-    const why = isAllowed === false ? "This server does not let clients publish: it is started without ALLOW_PUBLISH=true."
+    const isEmpty = !Object.keys(this.#ctx.current.graph).length;
+    const why = isEmpty ? "There is no graph to publish." : isAllowed === false ? "This server does not let clients publish: it is started without ALLOW_PUBLISH=true."
       : trouble ?? (this.#isBroken() ? "An input needs a correction." : "");
     say(this.why, why);
     mark(this.saver, "aria-disabled", why ? "true" : null);

@@ -33,13 +33,14 @@ export class PublishedList {
       const { workflows = [], errors = [] } = await this.#ctx.client.get("/workflow");
       this.#entries = new Map(workflows.map((entry) => [entry.path, entry]));
       say(this.note, workflows.length ? "" : "Nothing is published yet.");
+      say(this.count, workflows.length);
       fill(this.list, workflows.map((entry) => this.#row(entry)), errors.map(wrong));
     } catch (error) {
       this.#entries = new Map();
       fill(this.list);
       say(this.note, error.message);
+      say(this.count, "?");
     }
-    say(this.count, this.#entries.size);
     this.onChange();
   }
 

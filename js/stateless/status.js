@@ -15,6 +15,8 @@ const ROWS = [
   ["comfyui", "ComfyUI"],
 ];
 
+const UNKNOWN = "Not known: the server has not answered.";
+
 export class StatusSection {
   #ctx;
   #values = new Map();
@@ -25,9 +27,9 @@ export class StatusSection {
     this.verdict = h("div.st-verdict", { role: "status" });
     this.facts = h("dl.st-facts", {}, ROWS.map(([key, label]) => this.#fact(key, label)));
     this.downloads = h("ul.st-list", { "aria-label": "Downloads" });
-    this.noDownloads = h("p.st-hint", {}, "Nothing is being fetched.");
+    this.noDownloads = h("p.st-hint");
     this.webhooks = h("ul.st-list", { "aria-label": "Failed webhooks" });
-    this.noWebhooks = h("p.st-hint", {}, "Every message was taken.");
+    this.noWebhooks = h("p.st-hint");
     this.links = h("ul.st-links");
     this.element = this.#build();
     ctx.addEventListener("health", () => this.#show());
@@ -58,6 +60,11 @@ export class StatusSection {
 
   hidden() {}
 
+  /** Whether the server has said how it is. */
+  get #isKnown() {
+    return this.#ctx.feed.status !== null;
+  }
+
   #show() {
     const { health } = this.#ctx;
     const status = this.#ctx.feed.status ?? {};
@@ -84,6 +91,7 @@ export class StatusSection {
 
   #showDownloads(downloads) {
     this.noDownloads.hidden = downloads.length > 0;
+    say(this.noDownloads, this.#isKnown ? "Nothing is being fetched." : UNKNOWN);
     const present = new Set(downloads.map(({ url, folder }) => `${folder} ${url}`));
     for (const [key, { element }] of this.#downloads) {
       if (!present.has(key)) {
@@ -114,6 +122,7 @@ export class StatusSection {
 
   #showWebhooks(webhooks) {
     this.noWebhooks.hidden = webhooks.length > 0;
+    say(this.noWebhooks, this.#isKnown ? "No message has failed." : UNKNOWN);
     const key = JSON.stringify(webhooks);
     if (this.webhooks.dataset.key === key) return;
     this.webhooks.dataset.key = key;

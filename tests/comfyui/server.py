@@ -220,8 +220,7 @@ class ComfyServer:
         """Return what lies in ComfyUI's folders."""
         return {
             name: sorted(
-                path.relative_to(self.base / name).as_posix()
-                for path in (self.base / name).rglob("*")
+                path.relative_to(self.base / name).as_posix() for path in _below(self.base / name)
             )
             for name in ("input", "output", "temp", "models")
         }
@@ -231,3 +230,10 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def _below(folder: Path) -> list[Path]:
+    """Return all that lies below a folder, also while a job's own folder in it is removed."""
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            return list(folder.rglob("*"))
