@@ -4,6 +4,7 @@ import functools
 import hashlib
 import sys
 import threading
+from pathlib import Path
 
 import av
 import PIL.Image
@@ -12,6 +13,7 @@ from server import PromptServer
 
 from .remote import PACKAGE
 
+ENCODING = (".outputs", ".images.convert")
 CHANGES = ("os.mkdir", "os.rename", "os.link")
 NOTES = {"is_on": False, "written": [], "encoded": [], "opened": []}
 
@@ -67,9 +69,8 @@ def noted(kind, function):
 def watch_encoders():
     """Note the calls of whatever compresses images, in the extension that runs here."""
     for name, module in list(sys.modules.items()):
-        if not str(getattr(module, "__file__", None) or "").startswith(str(PACKAGE)):
-            continue
-        if name.endswith((".outputs", ".images.convert")):
+        file = getattr(module, "__file__", None)
+        if file and PACKAGE in Path(file).resolve().parents and name.endswith(ENCODING):
             for function in ("encode", "encode_png"):
                 if hasattr(module, function):
                     setattr(module, function, noted("encoded", getattr(module, function)))

@@ -1,0 +1,81 @@
+"""Properties that make us fast, held without a clock: where images are compressed, and what is written."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.comfyui.graphs import node, saved
+from tests.comfyui.server import ComfyServer, Reply
+
+
+@pytest.fixture
+def notes(comfy: ComfyServer) -> Iterator[dict[str, list[tuple[str, str]]]]:
+    """Notes of all that happens in the process during the test; read them when it is over."""
+    taken: dict[str, list[tuple[str, str]]] = {}
+    comfy.post("/test-host/structure", {"on": True})
+    yield taken
+    comfy.post("/test-host/structure", {"on": False})
+
+
+def take(comfy: ComfyServer) -> dict[str, list[tuple[str, str]]]:
+    found = comfy.post("/test-host/structure", {"on": True}).json
+    return {kind: [(thread, what) for thread, what in found[kind]] for kind in found}
+
+
+def worker(comfy: ComfyServer) -> str:
+    """Return the name of the thread that runs nodes."""
+    graph = {"1": node("EmptyImage", width=8, height=8, batch_size=1, color=1),
+             "9": node("TestFingerprint", image=["1", 0])}  # fmt: skip
+    texts: list[dict[str, Any]] = comfy.prompt(graph).json["texts"]
+    return str(texts[-1]["text"])
+
+
+def sent(comfy: ComfyServer, number: int, convert: dict[str, Any] | None) -> Reply:
+    """Send a graph that saves images too large to be encoded where they are collected, and previews them."""
+    graph = saved(number, width=400, height=300, batch=2)
+    graph["8"] = node("PreviewImage", images=["1", 0])
+    graph["7"] = node("EmptyImage", width=8, height=8, batch_size=3, color=number)
+    graph["6"] = node("SaveImage", images=["7", 0], filename_prefix="small")
+    more = {"convert_output": convert} if convert else {}
+    return comfy.prompt(graph, id=f"structure-{uuid.uuid4()}", **more)
+
+
+FORMS: list[dict[str, Any] | None] = [None, {"format": "png"}, {"format": "jpeg"}, {"format": "webp"}]  # fmt: skip
+
+
+@pytest.mark.usefixtures("notes")
+def test_captured_images_touch_no_disk_and_are_compressed_by_no_thread_that_runs_nodes(
+    comfy: ComfyServer,
+) -> None:
+    runs_nodes = worker(comfy)
+    take(comfy)
+    with ThreadPoolExecutor(4) as pool:
+        replies = list(pool.map(lambda n: sent(comfy, n, FORMS[n % 4]), range(12)))
+    taken = take(comfy)
+    assert [(reply.status, len(reply.json["images"])) for reply in replies] == [(200, 5)] * 12
+    assert taken["written"] == []
+    encoders = {thread for thread, _ in taken["encoded"]}
+    assert len(taken["encoded"]) >= 12 * 5
+    assert runs_nodes not in encoders
+    assert {thread for thread in encoders if not thread.startswith("stateless-encoder")} <= {
+        "MainThread",  # a few small ones, by the one who collects
+        "stateless-thumbnails_0",
+    }
+
+
+@pytest.mark.usefixtures("notes")
+def test_the_notes_hear_of_a_plain_prompt_that_it_writes_and_compresses(comfy: ComfyServer) -> None:
+    runs_nodes = worker(comfy)
+    take(comfy)
+    before = comfy.files()["output"]
+    comfy.plain(saved(3, prefix=f"plain-{uuid.uuid4()}"))
+    taken = take(comfy)
+    assert (runs_nodes, "save") in taken["encoded"]
+    assert any(thread == runs_nodes and "plain-" in path for thread, path in taken["written"])
+    for name in set(comfy.files()["output"]) - set(before):
+        (comfy.base / "output" / name).unlink()
