@@ -90,7 +90,9 @@ def _repository(text: str) -> Node:
     try:
         found = urls.parse(text)
     except UnsupportedURL as error:
-        raise ValueError(f"{redacted(text)!r} is no repository: {error.message}") from None
+        raise ValueError(
+            f"{redacted(text)!r} is no repository: {error.message.rstrip('.')}"
+        ) from None
     name = folder_name(found.clone_url)
     if not _FOLDER.fullmatch(name) or not name.strip("."):
         raise ValueError(f"{redacted(text)!r} ends in nothing that can name a folder")

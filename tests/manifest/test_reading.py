@@ -155,6 +155,10 @@ def test_all_wrong_entries_are_told_at_once_in_the_order_of_their_lines() -> Non
     assert issubclass(ManifestError, ConfigError)
 
 
+def test_a_reason_ends_in_one_full_stop() -> None:
+    assert problems("custom_nodes: [ftp://h/a]").endswith("begin with http:// or https://.")
+
+
 def test_two_models_may_not_have_the_same_path() -> None:
     text = """
 models:
