@@ -34,6 +34,7 @@ class Plan:
         jobs: Jobs that wait while ``/ready`` is asked.
         probes: Times that it is asked.
         large_mib: Size of the large file.
+        frames: Frames in the large batch.
         download_mib, limited_mib, s3_mib: Sizes of what is downloaded, from the servers named.
     """
 
@@ -43,6 +44,7 @@ class Plan:
     jobs: int = 1000
     probes: int = 1000
     large_mib: int = 1024
+    frames: int = 500
     download_mib: int = 2048
     limited_mib: int = 2048
     s3_mib: int = 1024
@@ -55,6 +57,7 @@ QUICK = Plan(
     jobs=200,
     probes=200,
     large_mib=128,
+    frames=100,
     download_mib=128,
     limited_mib=128,
     s3_mib=64,

@@ -79,6 +79,7 @@ BUDGETS = {
     "pictures.webp.rate": Budget("ratio", "at least", 2.8),
     "worker.saver": Budget("ours", "at most", 3),
     "memory.growth": Budget("ours", "at most", 64),
+    "memory.frames": Budget("ours", "at most", 768),
     "import.time": Budget("ours", "at most", 150),
     "queue.waiting": Budget("ours", "at most", 50),
     "download.local": Budget("ratio", "at least", 1.3),

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import (
     downloads,
+    frames,
     gateway,
     memory,
     pictures,
@@ -41,6 +42,7 @@ RESULTS = Path(__file__).parent / "results"
 # The memory comes first: what other requests have freed would hide its growth.
 MEASURES: dict[str, Callable[[Bench], list[Row]]] = {
     "memory": memory.measure,
+    "frames": frames.measure,
     "smallest": smallest.measure,
     "pictures": pictures.measure,
     "worker": worker.measure,

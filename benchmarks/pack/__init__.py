@@ -70,6 +70,19 @@ class Gate:
         return (image,)
 
 
+class Repeats:
+    """Gives an image many times, in a batch that holds it once."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "run", "benchmark"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802  ComfyUI's name
+        return {"required": {"image": ("IMAGE",), "times": ("INT", {"default": 1, "max": 10_000})}}
+
+    def run(self, image: Any, times: int) -> tuple[Any]:
+        return (image.expand(times, *image.shape[1:]),)
+
+
 @PromptServer.instance.routes.post("/benchmark/open")  # type: ignore[untyped-decorator]
 async def open_gate(_: web.Request) -> web.Response:
     """Let the prompt at the gate go on."""
@@ -155,4 +168,8 @@ def time_executions() -> None:
 
 time_executions()
 
-NODE_CLASS_MAPPINGS = {"BenchmarkLargeFile": LargeFile, "BenchmarkGate": Gate}
+NODE_CLASS_MAPPINGS = {
+    "BenchmarkLargeFile": LargeFile,
+    "BenchmarkGate": Gate,
+    "BenchmarkRepeats": Repeats,
+}

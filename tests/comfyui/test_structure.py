@@ -41,7 +41,7 @@ def sent(comfy: ComfyServer, number: int, convert: dict[str, Any] | None) -> Rep
     graph["8"] = node("PreviewImage", images=["1", 0])
     graph["7"] = node("EmptyImage", width=8, height=8, batch_size=3, color=number)
     graph["6"] = node("SaveImage", images=["7", 0], filename_prefix="small")
-    more = {"convert_output": convert} if convert else {}
+    more: dict[str, Any] = {"convert_output": convert} if convert else {}
     return comfy.prompt(graph, id=f"structure-{uuid.uuid4()}", **more)
 
 
