@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.fuzz.conftest import TIMES
 from tests.fuzz.serving import served
 
@@ -16,6 +18,7 @@ CHECKS = (
 COMMAND = "from schemathesis.cli import schemathesis; schemathesis()"
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="schemathesis needs Python 3.11")
 def test_every_route_answers_as_its_description_says(tmp_path: Path) -> None:
     with served(tmp_path / "served") as site:
         options = ["--checks", ",".join(CHECKS), "--phases", "examples,fuzzing", "--seed", "1"]
