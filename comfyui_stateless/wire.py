@@ -19,15 +19,17 @@ b64decode: Callable[..., bytes] = base64.b64decode
 """Takes ``validate``, as Python's own does."""
 
 
-_COMPACT = json.JSONEncoder(allow_nan=False, default=str, separators=(",", ":"))
+_COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=str, separators=(",", ":"))
 """Of our own: packs put functions of theirs in the place of ``json.dumps``."""
+
+_ASCII = json.JSONEncoder(allow_nan=False, default=str, separators=(",", ":"))
 
 
 def to_json(value: Any) -> bytes:
-    """Return ``value`` as compact ASCII JSON.
+    """Return ``value`` as compact JSON in UTF-8, with the bytes that JavaScript would write.
 
     What JSON cannot say becomes what is nearest: null for numbers that are not finite, text for
-    objects of other types.
+    objects of other types. Texts with half characters, which UTF-8 cannot say, are escaped.
     """
     try:
         return _dumps(value)
@@ -49,8 +51,16 @@ def from_json(body: bytes, constant: Callable[[str], Any]) -> Any:
     return json.JSONDecoder(parse_constant=constant).decode(text)
 
 
+def escaped(text: str) -> str:
+    """Return a text in ASCII, with JSON's escapes for the rest."""
+    return _ASCII.encode(text)[1:-1]
+
+
 def _dumps(value: Any) -> bytes:
-    return _COMPACT.encode(value).encode("ascii")
+    try:
+        return _COMPACT.encode(value).encode()
+    except UnicodeEncodeError:
+        return _ASCII.encode(value).encode()
 
 
 def _finite(value: Any) -> Any:

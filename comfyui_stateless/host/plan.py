@@ -81,28 +81,21 @@ class Plan:
             for value in node["inputs"].values()
         )
 
-    def presented(self, *, with_is_changed: bool = False) -> dict[str, Any]:
-        """Return the graph as the caller knows it, with the casts of ComfyUI's validation.
-
-        Args:
-            with_is_changed: Keep what ComfyUI wrote of a node's change, as its own files do.
-        """
+    def presented(self) -> dict[str, Any]:
+        """Return the graph in the caller's classes and names, with what ComfyUI wrote into it."""
         return {
-            node_id: self._presented_node(node_id, node, with_is_changed)
+            node_id: self._presented_node(node_id, node)
             for node_id, node in self.graph.items()
             if node_id not in self._added
         }
 
-    def _presented_node(self, node_id: str, node: dict[str, Any], changed: bool) -> dict[str, Any]:
+    def _presented_node(self, node_id: str, node: dict[str, Any]) -> dict[str, Any]:
         inputs = {}
         for name, value in node["inputs"].items():
             original = self._inputs.get((node_id, name), value)
             if original is not MISSING:
                 inputs[name] = original
-        shown = {**node, "class_type": self.class_type(node_id), "inputs": inputs}
-        if not changed:
-            shown.pop("is_changed", None)
-        return shown
+        return {**node, "class_type": self.class_type(node_id), "inputs": inputs}
 
 
 def copied(graph: Graph) -> dict[str, dict[str, Any]]:

@@ -55,6 +55,7 @@ class Run:
         self.prompt_id = accepted.prompt_id
         self.loads = loads
         self.plan = accepted.plan
+        self._shown = accepted.shown
         self.item: tuple[Any, ...] = ()
         self.finishing = False
         self.stopping = False
@@ -96,7 +97,7 @@ class Run:
     def presented(self) -> dict[str, Any]:
         """Return the graph for nodes that embed it in files: in the caller's classes and names."""
         if self._presented is None:
-            self._presented = self.plan.presented(with_is_changed=True)
+            self._presented = self.plan.presented()
         return self._presented
 
     def record(self, event: Any, data: Any) -> None:
@@ -231,7 +232,7 @@ class Run:
         if error := self._death or failure(status, self.plan, self.secrets):
             return error
         return Execution(
-            prompt=self.plan.presented(),
+            prompt=self._shown,
             started=self._times.started,
             ended=self._times.ended,
             nodes=self._times.nodes(),

@@ -59,6 +59,7 @@ class Accepted:
     Attributes:
         prompt_id: ComfyUI's id of the prompt.
         caller_id: The caller's own.
+        shown: The graph as the caller knows it, before ComfyUI casts values in it.
         outputs: The ids of the output nodes to execute, in the order of the graph.
         extra_data: What nodes get, without secrets.
         sensitive: The secrets among what nodes get.
@@ -67,6 +68,7 @@ class Accepted:
     prompt_id: str
     caller_id: str
     plan: Plan
+    shown: Graph
     outputs: list[str]
     extra_data: dict[str, Any]
     sensitive: dict[str, Any]
@@ -107,11 +109,12 @@ class Submission:
         made = plan(
             graph, prompt, folder.name, self._catalog, self._savers, self._expanders.__contains__
         )
+        given = made.presented()
         outputs = await self._validated(prompt.run_id, made, folder)
         sensitive = {
             key: extra_data.pop(key) for key in list(extra_data) if _is_secret(key, extra_data[key])
         }
-        return Accepted(prompt.run_id, prompt.id, made, outputs, extra_data, sensitive)
+        return Accepted(prompt.run_id, prompt.id, made, given, outputs, extra_data, sensitive)
 
     def check_classes(self, graph: Graph, extra_data: Mapping[str, Any]) -> None:
         """See that every class of a graph is registered, or that another would take its place.

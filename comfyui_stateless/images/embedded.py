@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import BinaryIO
 
-from ..wire import to_json
+from ..wire import escaped
 from .png import SIGNATURE
 
 Text = tuple[tuple[str, str], ...]
@@ -110,7 +110,7 @@ def exif_of_text(text: Iterable[tuple[str, str]], limit: int) -> bytes:
 
 def _ascii(text: str) -> str:
     """Escape as JSON does: what ComfyUI embeds is JSON, and EXIF's strings are ASCII."""
-    return re.sub(r"[^\x01-\x7f]+", lambda match: to_json(match[0]).decode()[1:-1], text)
+    return re.sub(r"[^\x01-\x7f]+", lambda match: escaped(match[0]), text)
 
 
 def _directory(entries: Mapping[int, bytes]) -> bytes:

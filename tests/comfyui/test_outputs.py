@@ -348,3 +348,16 @@ def test_an_id_with_odd_characters_is_echoed_and_leaves_no_folder(
         assert folder == "deep"
         assert not set(file) & set('/\\\0\n"<>|:*?')
         assert len(file.encode()) <= 255
+
+
+def test_the_reply_shows_the_graph_as_it_was_sent(comfy: ComfyServer) -> None:
+    graph = {
+        "1": node("EmptyImage", width="16", height=16, batch_size=1, color=0),
+        "2": node("ImageScaleBy", image=["1", 0], upscale_method="area", scale_by=2),
+        "3": node("PreviewImage", images=["2", 0]),
+        "4": node("PreviewAny", source="caf\u00e9 \u65e5\u672c \U0001f600"),
+    }
+    reply = comfy.prompt(graph)
+    assert reply.status == 200, reply.body
+    as_javascript_writes_it = json.dumps(graph, ensure_ascii=False, separators=(",", ":"))
+    assert f'"prompt":{as_javascript_writes_it}'.encode() in reply.body
