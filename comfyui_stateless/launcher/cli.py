@@ -52,7 +52,7 @@ def _launch(arguments: Sequence[str]) -> int:
     from ..config import override
     from ..errors import ConfigError
     from .flags import PROGRAM, parse
-    from .main import launch, tell
+    from .main import install, launch, tell
     from .settings import read_configuration
 
     asked = parse(arguments)
@@ -64,7 +64,8 @@ def _launch(arguments: Sequence[str]) -> int:
         return WRONG
     if asked.is_dry:
         return tell(configuration, asked.arguments)
-    code = launch(configuration, asked.arguments)
+    work = install if asked.installs_only else launch
+    code = work(configuration, asked.arguments)
     sys.stderr.flush()
     # A download that was given up may still hold a thread, which nobody shall wait for.
     os._exit(code)

@@ -59,20 +59,22 @@ class Asked:
         variables: Variable → value, for all flags that were given.
         arguments: What is handed to ComfyUI.
         is_dry: Whether only to say what would be done.
+        installs_only: Whether to end once everything is installed.
     """
 
     variables: Mapping[str, str]
     arguments: tuple[str, ...]
     is_dry: bool
+    installs_only: bool
 
 
 def parse(argv: Sequence[str]) -> Asked:
     """Read a command line; ends the process for ``--help``, ``--version`` and mistakes."""
     own, arguments = _divided(argv)
     given = vars(_parser().parse_args(own))
-    is_dry = given.pop("dry_run")
+    is_dry, installs_only = given.pop("dry_run"), given.pop("install_only")
     variables = {name.upper(): value for name, value in given.items() if value is not None}
-    return Asked(variables, arguments, is_dry)
+    return Asked(variables, arguments, is_dry, installs_only)
 
 
 def _divided(argv: Sequence[str]) -> tuple[Sequence[str], tuple[str, ...]]:
@@ -94,6 +96,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would be done, and do nothing of it"
+    )
+    parser.add_argument(
+        "--install-only",
+        action="store_true",
+        help="install what the manifest names before a start, and end: for the building of images",
     )
     groups = {title: parser.add_argument_group(title) for title in GROUPS}
     for title, name, field in _fields():

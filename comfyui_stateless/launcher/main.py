@@ -157,6 +157,17 @@ def launch(configuration: Configuration, arguments: Sequence[str]) -> int:
         return _run(Launcher(setup, Path(scratch), output.relay))
 
 
+def install(configuration: Configuration, arguments: Sequence[str]) -> int:
+    """Install what comes before a start, and start nothing; return the exit code."""
+    with _logging(configuration):
+        try:
+            setup = prepared(configuration, arguments)
+        except StatelessError as error:
+            log.error("%s", error.message)
+            return WRONG
+        return _run(Installation(setup))
+
+
 def tell(configuration: Configuration, arguments: Sequence[str]) -> int:
     """Write what would be done to standard output; return the exit code."""
     with _logging(configuration, sys.stderr.buffer):
@@ -176,7 +187,7 @@ def _logging(
     return logging_to(stream, is_json=is_json, level=configuration.extension.log_level)
 
 
-def _run(launcher: Launcher) -> int:
+def _run(launcher: Launcher | Installation) -> int:
     # A loop of asyncio.run would wait, at its end, for threads that are busy.
     loop = asyncio.new_event_loop()
     try:
@@ -267,12 +278,7 @@ class Launcher:
             StatelessError: Something cannot be installed or made.
         """
         setup, settings = self._setup, self._setup.configuration.launcher
-        if setup.manifest is not None:
-            from ..manifest import install, open_report
-
-            with open_report() as report:
-                await install(setup.manifest, setup.place, report=report)
-        link(setup.custom_nodes)
+        await _install(setup)
         comfyui.lay_out(settings, self._scratch)
         if settings.cmd is None and (missing := comfyui.lacks()):
             log.warning(
@@ -294,6 +300,47 @@ class Launcher:
 
         with LogReport() as report:
             await install_later(setup.manifest, setup.place, report=report)
+
+
+class Installation:
+    """A run of the launcher that ends before ComfyUI would be started."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._stop = Stop()
+
+    async def run(self) -> int:
+        """Install; return the exit code.
+
+        Raises:
+            StatelessError: Something cannot be installed.
+        """
+        with self._stop.listening():
+            work = asyncio.ensure_future(_install(self._setup))
+            asked = asyncio.ensure_future(self._stop.asked.wait())
+            await asyncio.wait({work, asked}, return_when=asyncio.FIRST_COMPLETED)
+            asked.cancel()
+            if work.done():
+                work.result()
+                log.info("Everything is installed.")
+                return 0
+            work.cancel()
+            await asyncio.wait({work}, timeout=LETTING_GO_S)
+            return SIGNALLED + self._stop.number
+
+
+async def _install(setup: Setup) -> None:
+    """Install what the manifest names before the start, and the extension.
+
+    Raises:
+        StatelessError: Something cannot be installed.
+    """
+    if setup.manifest is not None:
+        from ..manifest import install, open_report
+
+        with open_report() as report:
+            await install(setup.manifest, setup.place, report=report)
+    link(setup.custom_nodes)
 
 
 def _environment(setup: Setup) -> dict[str, str]:

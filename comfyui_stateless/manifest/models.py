@@ -130,7 +130,7 @@ def _todo(entry: ModelEntry, place: Place, backends: Backends) -> str:
         info = backends.for_url(entry.text).head(entry.text, None, Cancel())
     except StatelessError as error:
         return f"download {entry} to {path}; it cannot be had now: {error.message}"
-    cost = "of unknown size" if info.size is None else f"{info.size} bytes ({size(info.size)})"
+    cost = "of unknown size" if info.size is None else size(info.size)
     return f"download {entry} to {path}, {cost}"
 
 

@@ -108,6 +108,39 @@ def test_a_dry_run_tells_the_models_and_brings_none(tmp_path: Path, origin: Orig
         assert not any("early.bin" in name for _, _, names in os.walk(tmp_path) for name in names)
 
 
+def test_it_installs_and_ends_where_that_is_all_that_is_asked(
+    tmp_path: Path, origin: Origin
+) -> None:
+    origin.files = {"/early.bin": File(b"early"), "/late.bin": File(b"late")}
+    settings = manifest(origin, before_start=["early.bin"], after_start=["late.bin"])
+    with Launched(tmp_path, settings=settings, arguments=("--install-only",)) as launcher:
+        assert launcher.ended() == 0
+        assert launcher.pids == []
+        assert "Everything is installed." in launcher.log
+    home = tmp_path / "home"
+    assert (home / "models" / "early.bin").read_bytes() == b"early"
+    assert not (home / "models" / "late.bin").exists()
+    assert (home / "custom_nodes" / "comfyui-stateless").exists()
+
+
+def test_it_says_so_if_it_cannot_install(tmp_path: Path, origin: Origin) -> None:
+    settings = manifest(origin, before_start=["none.bin"])
+    with Launched(tmp_path, settings=settings, arguments=("--install-only",)) as launcher:
+        assert launcher.ended() == 1
+        assert "none.bin" in launcher.log
+
+
+def test_a_signal_ends_an_installation_that_is_all_that_is_asked(
+    tmp_path: Path, origin: Origin
+) -> None:
+    origin.files = {"/slow.bin": File(b"x" * 1_000_000, gate=threading.Event())}
+    settings = manifest(origin, before_start=["slow.bin"])
+    with Launched(tmp_path, settings=settings, arguments=("--install-only",)) as launcher:
+        until(lambda: origin.seen, "fetching")
+        launcher.tell(signal.SIGTERM)
+        assert launcher.ended(5) == 128 + signal.SIGTERM
+
+
 def test_a_model_that_is_still_coming_delays_no_end(tmp_path: Path, origin: Origin) -> None:
     gate = threading.Event()
     origin.files = {"/late.bin": File(b"x" * 1_000_000, gate=gate)}

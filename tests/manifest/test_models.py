@@ -297,7 +297,7 @@ def test_a_plan_says_what_a_model_costs_and_does_nothing(site: Site, origin: Ori
     both["models"]["after_start"] = [{"url": f"{url}&b", "local_path": "z"}]
     lines = plan(manifest_of(json.dumps(both)), site.place)
     shown = origin.url("/a.bin?…")
-    assert lines[0] == f"model x: download {shown} to {site.home}/x, 5000 bytes (4.9 KiB)"
+    assert lines[0] == f"model x: download {shown} to {site.home}/x, 4.9 KiB"
     assert lines[1] == f"model there: {site.home}/there, already there"
     assert "it cannot be had now" in lines[2]
     assert lines[3].startswith("model z after the start: download")

@@ -215,7 +215,7 @@ def test_the_examples_stand_on_the_image_that_is_baked(bake: dict[str, Any]) -> 
 def test_a_manifest_can_be_installed_while_an_image_is_built(
     manifest: str, works: bool, tmp_path: Path
 ) -> None:
-    assert "CMD=true comfyui-stateless" in (EXAMPLE / "Dockerfile").read_text()
+    assert "comfyui-stateless --install-only" in (EXAMPLE / "Dockerfile").read_text()
     (tmp_path / "manifest.yaml").write_text(manifest)
     (tmp_path / "comfy").mkdir()
     for name in ("main.py", "comfy/cli_args.py"):
@@ -225,10 +225,9 @@ def test_a_manifest_can_be_installed_while_an_image_is_built(
         "HOME": str(tmp_path),
         "COMFY_HOME": str(tmp_path),
         "MANIFEST": str(tmp_path / "manifest.yaml"),
-        "CMD": "true",
         "PORT": "0",
     }
-    command = [sys.executable, "-m", "comfyui_stateless"]
+    command = [sys.executable, "-m", "comfyui_stateless", "--install-only"]
     done = subprocess.run(
         command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False
     )
