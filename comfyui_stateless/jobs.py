@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
@@ -86,7 +87,7 @@ class Jobs:
         self._result_ttl_s = result_ttl_s
         self._on_ended = on_ended
         self._live: dict[str, Job] = {}
-        self._recent: dict[str, Job] = {}
+        self._recent: OrderedDict[str, Job] = OrderedDict()
         self._before_comfyui: set[str] = set()
         self._turns = Turns()
 
@@ -216,10 +217,11 @@ class Jobs:
     def _forget(self) -> None:
         """Forget the jobs that ended too long ago, and those that are too many."""
         oldest = time.monotonic() - self._result_ttl_s
-        for run_id, job in list(self._recent.items()):
+        while self._recent:
+            job = next(iter(self._recent.values()))
             if (job.ended_at or 0) > oldest and len(self._recent) <= MAX_RECENT:
                 break
-            del self._recent[run_id]
+            self._recent.popitem(last=False)
 
 
 async def _caught(job: Job, work: Awaitable[T]) -> T | StatelessError:
