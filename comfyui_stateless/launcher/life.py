@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from enum import Enum
+
+log = logging.getLogger("comfyui_stateless.launcher")
 
 
 class Phase(str, Enum):
@@ -42,6 +45,12 @@ class Life:
         """Move to ``phase``; nothing but the end follows draining."""
         if self.phase is not Phase.DRAINING:
             self.phase, self.detail = phase, detail
+
+    def found_ready(self) -> None:
+        """Note that ComfyUI has said that it is ready, whoever asked it."""
+        if not self.warm:
+            self.warm = True
+            log.info("ComfyUI is ready.")
 
     @property
     def reason(self) -> str | None:

@@ -67,6 +67,7 @@ class Probes:
         # It may have ended while it was asked.
         reason = self._life.reason or reason
         if reason is None:
+            self._life.found_ready()
             return json_answer(probe_body(self._version, "ready", None), 200)
         return json_answer(probe_body(self._version, "not ready", reason), 503)
 

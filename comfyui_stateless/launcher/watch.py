@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from dataclasses import dataclass
 
@@ -12,8 +11,6 @@ from ..readiness import Phase as State
 from .exit_codes import FAILED
 from .health import Answer, Health
 from .life import Life, Phase
-
-log = logging.getLogger("comfyui_stateless.launcher")
 
 MARGIN_S = 10.0
 """Seconds beyond SHUTDOWN_GRACE_S before a process that drains is killed."""
@@ -162,7 +159,6 @@ class Watch:
     def _judge(self, answer: Answer) -> Ending | None:
         if answer.state == State.FAILED.value:
             return Ending(FAILED, f"The stateless API cannot work: {answer.reason}", is_final=True)
-        if answer.state == State.READY.value and not self._life.warm:
-            self._life.warm = True
-            log.info("ComfyUI is ready.")
+        if answer.state == State.READY.value:
+            self._life.found_ready()
         return None

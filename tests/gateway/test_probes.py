@@ -40,6 +40,20 @@ async def test_it_is_not_healthy_before_it_was_warm_once(serve: Serve) -> None:
     assert body["reason"]
 
 
+async def test_it_is_healthy_as_soon_as_somebody_has_found_it_ready(serve: Serve) -> None:
+    site = await serve(ready)
+    site.life.warm = False
+    assert (await site.ask("GET", "/ready"))[0] == 200
+    assert (await site.ask("GET", "/health"))[0] == 200
+
+
+async def test_it_is_not_healthy_because_somebody_has_asked(serve: Serve) -> None:
+    site = await serve(full)
+    site.life.warm = False
+    assert (await site.ask("GET", "/ready"))[0] == 503
+    assert (await site.ask("GET", "/health"))[0] == 500
+
+
 @pytest.mark.parametrize("phase", [p for p in Phase if p is not Phase.UP])
 async def test_it_stays_healthy_and_is_not_ready_while_comfyui_is_down(
     serve: Serve, phase: Phase
