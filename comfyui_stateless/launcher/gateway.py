@@ -15,7 +15,7 @@ from .connections import FIRST_REQUEST_S, Server
 from .exposed import Guard
 from .forwarding import RETRY, forward
 from .headers import is_websocket
-from .life import Life
+from .life import Life, Phase
 from .listening import listening
 from .origins import require_own_page
 from .paths import is_plain, target_of
@@ -138,7 +138,8 @@ class Gateway:
         require_own_page(request.headers)
         if target := target_of(path):
             self._require_within(request.content_length)
-            self._require_up()
+            if not self._tells_while_draining(request.method):
+                self._require_up()
             return await forward(request, self._upstream, target)
         return await self._comfyui(request, path)
 
@@ -158,6 +159,10 @@ class Gateway:
             raise TooLarge(
                 f"The body is larger than the {limit} bytes that MAX_BODY_SIZE_MB allows."
             )
+
+    def _tells_while_draining(self, method: str) -> bool:
+        """Whether a request only asks: of jobs that still run, while the rest is refused."""
+        return self._life.phase is Phase.DRAINING and method in ("GET", "HEAD")
 
     def _require_up(self) -> None:
         if reason := self._life.reason:
