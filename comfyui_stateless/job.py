@@ -129,6 +129,7 @@ class Job:
     def ended(self, outcome: PromptResult | StatelessError) -> None:
         """Note how the job ended."""
         self.placed = str  # lets go of the request
+        self.uploaded = None  # and of the outputs, which some uploads hold
         if isinstance(outcome, StatelessError):
             is_interruption = isinstance(outcome, ExecutionInterrupted)
             self.state = JobState.INTERRUPTED if is_interruption else JobState.FAILED

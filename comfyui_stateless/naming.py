@@ -36,7 +36,8 @@ def safe_id(text: str) -> str:
 
 def header_id(text: str) -> str:
     """Return ``text`` in a form that is safe in a header: printable ASCII, as ``safe_id`` has it."""
-    return "".join(c if c.isascii() else "_" for c in safe_id(text))
+    safe = safe_id(text)
+    return safe if safe.isascii() else "".join(c if c.isascii() else "_" for c in safe)
 
 
 def output_prefix(prefix: str, safe: str, *, prepend: bool) -> str:

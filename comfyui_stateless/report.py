@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from .engine import Graph, OutputFile
 from .jobs import Job
@@ -42,12 +42,6 @@ class Report:
         self._system = system
         self._node_ran = node_ran
         self._running: tuple[str, float] | None = None
-        self._events: Mapping[str, Callable[[Mapping[str, Any]], None]] = {
-            "execution_cached": self._cached,
-            "executing": self._executing,
-            "progress": self._progress,
-            "preview": self._preview,
-        }
 
     @property
     def wants_outputs(self) -> bool:
@@ -59,11 +53,11 @@ class Report:
     def wants(self, event: str) -> bool:
         if event == "preview":
             return self._job.wants_previews
-        return event in self._events or self._system is not None
+        return event in self._EVENTS or self._system is not None
 
     def event(self, name: str, data: Mapping[str, Any]) -> None:
-        if name in self._events:
-            self._events[name](data)
+        if name in self._EVENTS:
+            self._EVENTS[name](self, data)
         if self._system is not None and name != "preview":
             self._system(name, data)
 
@@ -118,3 +112,11 @@ class Report:
             "image": b64encode(data["image"]).decode("ascii"),
         }
         self._job.timeline.tell("preview", preview, instead_of="latest")
+
+    # Of the class, as bound methods would be a cycle, which only the garbage collector takes away.
+    _EVENTS: ClassVar[Mapping[str, Callable[[Any, Mapping[str, Any]], None]]] = {
+        "execution_cached": _cached,
+        "executing": _executing,
+        "progress": _progress,
+        "preview": _preview,
+    }

@@ -54,15 +54,12 @@ EXAMPLE_GRAPH: dict[str, Any] = {
     },
 }
 
-
 MAX_DEPTH = 100
 """Levels that a body may nest: ComfyUI copies prompts recursively, and at some 400 levels that
 ends its worker thread."""
 
-
 MAX_CREDENTIALS = 256
 """Every URL of a request is held against each pattern."""
-
 
 ECHOED = {"convert_output", "timeout_s", "priority", "webhook", "webhook_v2", *UPLOADS}
 """The fields of a prompt request that replies repeat."""
@@ -166,6 +163,8 @@ class JobRequest(WireModel):
 
     def echo(self) -> dict[str, Any]:
         """Return the fields that replies repeat: what the caller sent, without secrets."""
+        if self.model_fields_set.isdisjoint(ECHOED):
+            return {}
         said = self.model_dump(mode="json", exclude_unset=True, by_alias=True, include=ECHOED)
         for name in ("webhook", "webhook_v2"):
             if said.get(name):

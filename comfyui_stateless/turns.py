@@ -71,7 +71,7 @@ class Turns:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (-priority, next(self._order), turn, future))
         self._hand_out()
-        if position := self.position(run_id):
+        if position := self._place(turn):
             wait(position)
         try:
             await future
@@ -92,6 +92,14 @@ class Turns:
         waiting = sorted(entry[:3] for entry in self._waiting if not entry[3].done())
         turns = (*self._handed, *(turn for _, _, turn in waiting))
         return {turn.run_id: position for position, turn in enumerate(turns)}
+
+    def _place(self, turn: Turn) -> int:
+        """Return how many of our runs are before one that came last; quicker than ``positions``."""
+        if turn in self._handed:
+            return self._handed.index(turn)
+        mine = next(entry[:2] for entry in self._waiting if entry[2] is turn)
+        before = sum(entry[:2] < mine for entry in self._waiting if not entry[3].done())
+        return len(self._handed) + before
 
     async def _begin(self, turn: Turn, begun: Begun) -> None:
         try:

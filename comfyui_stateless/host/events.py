@@ -1,4 +1,4 @@
-"""Our ears in ComfyUI: one wrapper round each of three functions, installed once.
+"""Our ears in ComfyUI: one wrapper round each of four functions, installed once.
 
 They are transparent: whatever arguments come are passed on, and the prompts of others go through
 untouched. What ComfyUI sends of ours goes to its run and no further; nobody is connected to hear
@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from comfy_execution.graph import DynamicPrompt
+from comfy_execution.progress import WebUIProgressHandler
 
 from .learn import Expanders
 from .runs import CLIENT, Run, Runs
@@ -22,6 +23,9 @@ TEXT = 3
 
 STATUS_INTERVAL_S = 0.02
 """ComfyUI sends its queue's length at every change; the last of this time goes out."""
+
+STATES = "_send_progress_state"
+"""What makes, at each step of any node, a list of all nodes: for large graphs a dear one."""
 
 INSTALLED = "_comfyui_stateless_installed"
 
@@ -63,6 +67,9 @@ class Events:
             return graph if run is None else run.presented()
 
         DynamicPrompt.get_original_prompt = get_original_prompt
+        states = getattr(WebUIProgressHandler, STATES, None)
+        if states is not None:
+            setattr(WebUIProgressHandler, STATES, self._wrapped_states(states))
 
     def _wrapped_send_sync(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def send_sync(event: Any, data: Any, *args: Any, **kwargs: Any) -> Any:
@@ -77,6 +84,15 @@ class Events:
             return original(event, data, *args, **kwargs)
 
         return send_sync
+
+    def _wrapped_states(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def send_progress_state(handler: Any, prompt_id: Any, *args: Any, **kwargs: Any) -> Any:
+            run = self._runs.get(prompt_id)
+            if run is not None and not run.wants("progress_state"):
+                return None
+            return original(handler, prompt_id, *args, **kwargs)
+
+        return send_progress_state
 
     def _owner(self, event: Any, data: Any, sid: Any) -> Run | None:
         if isinstance(data, dict) and (run := self._runs.get(data.get("prompt_id"))):

@@ -63,6 +63,10 @@ def to_jpeg(shown: Picture) -> bytes:
     return buffer.getvalue()
 
 
+def _nowhere(node_id: str, jpeg: bytes) -> None:
+    """Show a picture to nobody."""
+
+
 class Previews:
     """Makes JPEGs of the pictures of one run, one at a time, off the thread that runs nodes.
 
@@ -92,6 +96,7 @@ class Previews:
         """Show nothing from now on."""
         with self._lock:
             self._is_over = True
+            self._show = _nowhere  # lets go of the run, which has this
 
     def _work(self) -> None:
         while (latest := self._next()) is not None:

@@ -100,6 +100,10 @@ class Run:
             self._presented = self.plan.presented()
         return self._presented
 
+    def wants(self, event: str) -> bool:
+        """Say whether anybody wants events of this name."""
+        return event in self._translation and self._observer.wants(event)
+
     def record(self, event: Any, data: Any) -> None:
         """Note an event of ComfyUI's, and pass it on; called on any thread, and never raises."""
         self._safely(self._record, event, data)
@@ -160,6 +164,7 @@ class Run:
         else:
             self._future.set_result(outcome)
         self._ended()
+        del self._ended  # it refers to this run: a cycle would keep the images in memory for long
 
     def _safely(self, work: Callable[[Any, Any], None], event: Any, data: Any) -> None:
         try:
@@ -199,7 +204,7 @@ class Run:
             self._observer.started()
 
     def _tell(self, event: Any, data: Mapping[str, Any]) -> None:
-        if event in self._translation and self._observer.wants(event):
+        if self.wants(event):
             told = self._translation(event, data)
             if told is not None:
                 self._observer.event(event, told)

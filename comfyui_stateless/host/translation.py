@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from .failures import without
 from .plan import Plan
@@ -29,24 +29,13 @@ class Translation:
         self._folder = folder
         self._secrets = tuple(secrets)
         self._images: dict[str, list[Told]] = {}
-        self._translations: dict[str, Callable[[Mapping[str, Any]], Told | None]] = {
-            "execution_start": self._plain,
-            "execution_cached": self._cached,
-            "executing": self._executing,
-            "executed": self._executed,
-            "progress": self._progress,
-            "progress_state": self._progress_state,
-            "execution_success": self._plain,
-            "execution_error": self._failed,
-            "execution_interrupted": self._failed,
-        }
 
     def __contains__(self, event: object) -> bool:
-        return event in self._translations
+        return event in self._TRANSLATIONS
 
     def __call__(self, event: str, data: Mapping[str, Any]) -> Told | None:
         """Return the data of an event for the caller, None where it is of a node of ours."""
-        return self._translations[event](data)
+        return self._TRANSLATIONS[event](self, data)
 
     def note_image(self, node_id: str, filename: str, *, temp: bool) -> None:
         """Note an image that a node of the caller's saves, as far as the caller knows."""
@@ -129,3 +118,17 @@ class Translation:
         if self._folder in text:
             text = re.sub(rf"{re.escape(self._folder)}[\\/]\d+[\\/]?", "", text)
         return without(text, self._secrets)
+
+    # Of the class, not of each object: bound methods would be a cycle, and keep a run's images in
+    # memory until the garbage collector comes.
+    _TRANSLATIONS: ClassVar[Mapping[str, Callable[[Any, Mapping[str, Any]], Told | None]]] = {
+        "execution_start": _plain,
+        "execution_cached": _cached,
+        "executing": _executing,
+        "executed": _executed,
+        "progress": _progress,
+        "progress_state": _progress_state,
+        "execution_success": _plain,
+        "execution_error": _failed,
+        "execution_interrupted": _failed,
+    }

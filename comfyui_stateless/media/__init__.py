@@ -44,7 +44,7 @@ def media_type(filename: str, head: bytes = b"") -> str:
         filename: Its name; what the bytes do not tell, the extension does.
         head: Its first bytes, ``HEAD_BYTES`` where there are as many.
     """
-    found = type_of_bytes(head)
+    found = type_of_bytes(head) if head else None
     if found is None or found in _ENVELOPES:
         return type_of_name(filename) or found or UNKNOWN
     return found
