@@ -15,6 +15,7 @@ const STATES = {
   interrupted: ["Cancelled", "ban"],
 };
 const ENDED = new Set(["succeeded", "failed", "interrupted"]);
+const WAITING = new Set(["queued", "preparing"]);
 
 export class JobRow {
   #ctx;
@@ -67,6 +68,14 @@ export class JobRow {
     this.#showError(job.error);
     if (this.isSeen) this.showPicture();
     this.tick(Date.now());
+  }
+
+  /** Where it stands in the list: group, place in the group, and age; the smaller is above. */
+  get place() {
+    const { state, position, ended } = this.job;
+    if (ENDED.has(state)) return [2, -(moment(ended) ?? 0), -this.created];
+    if (WAITING.has(state)) return [1, Number.isInteger(position) ? position : Number.MAX_SAFE_INTEGER, this.created];
+    return [0, 0, this.created];
   }
 
   #stateText(job, label) {

@@ -19,7 +19,7 @@ export class JobsSection {
 
   constructor(ctx) {
     this.#ctx = ctx;
-    this.list = h("ul.st-jobs", { "aria-label": "Jobs, newest first" });
+    this.list = h("ul.st-jobs", { "aria-label": "Jobs: those that run, that wait, that ended" });
     this.emptyTitle = h("p");
     this.emptyHint = h("p.st-hint");
     this.empty = h("div.st-blank", {}, h("i.pi.pi-inbox", { "aria-hidden": "true" }), this.emptyTitle, this.emptyHint);
@@ -60,6 +60,7 @@ export class JobsSection {
     const known = this.#rows.get(job.run);
     if (known) {
       known.update(job);
+      this.#place(known);
       return;
     }
     const row = new JobRow(this.#ctx, job);
@@ -68,11 +69,17 @@ export class JobsSection {
     this.#seen.observe(row.element);
   }
 
-  /** Put a new row in its place: newest first, and most are newest. */
+  /** Put a row in its place; one that is there already is not touched. */
   #place(row) {
+    const { element } = row;
+    const isAbove = (other) => !other || !precedes(row, this.#rows.get(other.dataset.run));
+    const isBelow = (other) => !other || !precedes(this.#rows.get(other.dataset.run), row);
+    if (element.parentNode && isAbove(element.previousElementSibling) && isBelow(element.nextElementSibling)) return;
     let below = this.list.firstElementChild;
-    while (below && this.#rows.get(below.dataset.run).created > row.created) below = below.nextElementSibling;
-    this.list.insertBefore(row.element, below);
+    while (below && (below === element || isAbove(below))) below = below.nextElementSibling;
+    const focused = element.contains(document.activeElement) ? document.activeElement : null;
+    this.list.insertBefore(element, below);
+    focused?.focus({ preventScroll: true }); // moving an element takes the focus from it
   }
 
   #drop(run) {
@@ -115,6 +122,13 @@ export class JobsSection {
     const now = Date.now();
     for (const row of this.#rows.values()) row.tick(now);
   }
+}
+
+/** Whether one row stands above another: what runs, then what waits by its turn, then what ended last. */
+function precedes(one, other) {
+  const [place, order, age] = one.place;
+  const [otherPlace, otherOrder, otherAge] = other.place;
+  return (place - otherPlace || order - otherOrder || age - otherAge) < 0;
 }
 
 function byAge(one, other) {

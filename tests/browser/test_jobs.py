@@ -6,7 +6,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from playwright.sync_api import Locator, expect
@@ -85,6 +85,51 @@ def test_a_waiting_job_says_how_many_are_before_it(editor: Editor, frontend: Fro
             expect(job(jobs, "second")).to_contain_text("1 ahead")
             job(jobs, "first").get_by_role("button", name="Cancel first").click()
             expect(job(jobs, "second")).to_contain_text("Done")
+
+
+@only_own
+def test_what_runs_is_above_what_waits_and_that_above_what_ended(
+    editor: Editor, frontend: Frontend
+) -> None:
+    jobs = editor.show("Jobs")
+    with posting(editor, frontend, SIMPLE, id="ended-1"):
+        expect(job(jobs, "ended-1")).to_contain_text("Done")
+    with ExitStack() as posted:
+        for name, state in (("runs", "Running"), ("waits-0", "1 ahead"), ("waits-1", "2 ahead")):
+            posted.enter_context(posting(editor, frontend, waiting(60, name), id=name))
+            expect(job(jobs, name)).to_contain_text(state)
+        ids = jobs.locator(".st-job-id")
+        expect(ids.nth(3)).to_have_text("ended-1")
+        assert ids.all_text_contents()[:4] == ["runs", "waits-0", "waits-1", "ended-1"]
+        job(jobs, "waits-1").get_by_role("button", name="Cancel waits-1").click()
+        expect(ids.nth(2)).to_have_text("waits-1")
+        expect(job(jobs, "waits-1")).to_contain_text("Cancelled")
+        waiting_row = job(jobs, "waits-0")
+        waiting_row.get_by_role("button", name="Cancel waits-0").focus()
+        job(jobs, "runs").get_by_role("button", name="Cancel runs").click()
+        expect(waiting_row).to_contain_text("Running")
+        expect(ids.first).to_have_text("waits-0")
+        assert ids.all_text_contents()[:4] == ["waits-0", "runs", "waits-1", "ended-1"]
+        waiting_row.get_by_role("button", name="Cancel waits-0").click()
+
+
+@only_own
+def test_the_focus_stays_on_a_job_that_moves(editor: Editor, frontend: Frontend) -> None:
+    jobs = editor.show("Jobs")
+    with posting(editor, frontend, SIMPLE, id="moved"):
+        expect(job(jobs, "moved")).to_contain_text("Done")
+    with posting(editor, frontend, waiting(60, "before"), id="before"):
+        expect(job(jobs, "before")).to_contain_text("Running")
+        with posting(editor, frontend, waiting(60, "focused"), id="focused"):
+            expect(job(jobs, "focused")).to_contain_text("1 ahead")
+            button = job(jobs, "focused").get_by_role("button", name="Cancel focused")
+            button.focus()
+            editor.server.post("/api/stateless/interrupt", {"id": "before"})
+            expect(job(jobs, "focused")).to_contain_text("Running")
+            expect(jobs.locator(".st-job-id").first).to_have_text("focused")
+            expect(button).to_be_focused()
+            editor.page.keyboard.press("Enter")
+            expect(job(jobs, "focused")).to_contain_text("Cancelled")
 
 
 @only_own
