@@ -7,6 +7,7 @@ timeline stays small however long the job is, and a slow listener misses nothing
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 import threading
 from collections.abc import AsyncGenerator, Hashable, Mapping
@@ -71,7 +72,9 @@ class Timeline:
     def after(self, number: int) -> list[Happening]:
         """Return what has happened since the happening with this number."""
         with self._lock:
-            return [happening for happening in self._kept.values() if happening.number > number]
+            newest_first = reversed(self._kept.values())
+            found = list(itertools.takewhile(lambda each: each.number > number, newest_first))
+        return found[::-1]
 
     async def follow(
         self, after: int = 0, *, idle_s: float

@@ -48,6 +48,7 @@ class Plan:
     _classes: dict[str, str] = field(default_factory=dict)
     _inputs: dict[tuple[str, str], Any] = field(default_factory=dict)
     _added: dict[str, str] = field(default_factory=dict)
+    _feeding: set[str] | None = None
 
     def set_input(self, node_id: str, name: str, value: Any) -> None:
         """Change an input, remembering what the caller had there."""
@@ -81,12 +82,15 @@ class Plan:
         return None if node_id in self._added else self.real_id(node_id)
 
     def feeds(self, node_id: str) -> bool:
-        """Say whether a node gets anything from this one."""
-        return any(
-            _is_link(value) and value[0] == node_id
-            for node in self.graph.values()
-            for value in node["inputs"].values()
-        )
+        """Say whether a node gets anything from this one; ask when the plan is made."""
+        if self._feeding is None:
+            self._feeding = {
+                value[0]
+                for node in self.graph.values()
+                for value in node["inputs"].values()
+                if _is_link(value)
+            }
+        return node_id in self._feeding
 
     def presented(self) -> dict[str, Any]:
         """Return the graph in the caller's classes and names, with what ComfyUI wrote into it."""

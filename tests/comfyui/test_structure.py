@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -79,3 +80,18 @@ def test_the_notes_hear_of_a_plain_prompt_that_it_writes_and_compresses(comfy: C
     assert any(thread == runs_nodes and "plain-" in path for thread, path in taken["written"])
     for name in set(comfy.files()["output"]) - set(before):
         (comfy.base / "output" / name).unlink()
+
+
+@pytest.mark.parametrize("convert", FORMS[:3])
+def test_a_job_and_its_images_go_without_the_garbage_collector(
+    comfy: ComfyServer, convert: dict[str, Any] | None
+) -> None:
+    comfy.post("/test-host/left", {"collects": False})
+    try:
+        assert all(sent(comfy, number, convert).status == 200 for number in range(5))
+        deadline = time.monotonic() + 5
+        while any((left := comfy.post("/test-host/left", {}).json).values()):
+            assert time.monotonic() < deadline, left
+            time.sleep(0.05)
+    finally:
+        comfy.post("/test-host/left", {"collects": True})

@@ -1,9 +1,11 @@
 """A node that tells what a tensor is, and notes of which thread did what, for structural tests."""
 
 import functools
+import gc
 import hashlib
 import sys
 import threading
+from collections import Counter
 from pathlib import Path
 
 import av
@@ -15,6 +17,7 @@ from .remote import PACKAGE
 
 ENCODING = (".outputs", ".images.convert")
 CHANGES = ("os.mkdir", "os.rename", "os.link")
+OF_A_JOB = ("Run", "Plan", "RunFolder", "Collector", "Report", "CapturedImage")
 NOTES = {"is_on": False, "written": [], "encoded": [], "opened": []}
 
 
@@ -94,6 +97,17 @@ async def structure(request):
     for kind in () if asked.get("keep") else taken:
         NOTES[kind].clear()
     return web.json_response(taken)
+
+
+@PromptServer.instance.routes.post("/test-host/left")
+async def left(request):
+    """Count what there is of jobs' own objects; with `collects`, turn the garbage collector on or off."""
+    collects = (await request.json()).get("collects")
+    if collects is not None:
+        gc.collect()
+        (gc.enable if collects else gc.disable)()
+    counts = Counter(type(found).__name__ for found in gc.get_objects())
+    return web.json_response({name: counts[name] for name in OF_A_JOB})
 
 
 CLASSES = (Fingerprint,)
