@@ -55,10 +55,14 @@ def coloured(colour: int, **between: dict[str, Any]) -> Graph:
 
 def coloured_pixels(colour: int) -> Pixels:
     """Return what ComfyUI makes of a colour: float32 from 0 to 1, and back without rounding."""
+    scaled = np.clip(np.float32(255) * pixel(colour), 0, 255).astype(np.uint8)
+    return np.broadcast_to(scaled, (SMALL, SMALL, 3))
+
+
+def pixel(colour: int) -> npt.NDArray[np.float32]:
+    """Return a pixel of ComfyUI's ``EmptyImage``."""
     parts = np.array([colour >> 16 & 0xFF, colour >> 8 & 0xFF, colour & 0xFF])
-    floats = (parts / 255).astype(np.float32)
-    pixel = np.clip(np.float32(255) * floats, 0, 255).astype(np.uint8)
-    return np.broadcast_to(pixel, (SMALL, SMALL, 3))
+    return (parts / 255).astype(np.float32)
 
 
 def loaded(name: str) -> Graph:
