@@ -205,15 +205,17 @@ class Collector:
         async with self._naming:
             while len(self._named) < len(self._taken):
                 encoded = await self._encoded(self._taken[len(self._named)])
-                encoded = replace(encoded, output=self._with_own_name(encoded.output))
+                encoded = self._with_own_name(encoded)
                 self._named.append(encoded)
                 if not encoded.temp:
                     self._listener.output(encoded.output)
 
-    def _with_own_name(self, output: OutputFile) -> OutputFile:
-        name = unique_name(output.filename, self._names)
+    def _with_own_name(self, encoded: _Encoded) -> _Encoded:
+        name = unique_name(encoded.output.filename, self._names)
         self._names.add(name)
-        return output if name == output.filename else replace(output, filename=name)
+        if name == encoded.output.filename:
+            return encoded
+        return replace(encoded, output=replace(encoded.output, filename=name))
 
     async def _encoded(self, taken: Future[_Encoded] | CapturedImage) -> _Encoded:
         if isinstance(taken, CapturedImage):

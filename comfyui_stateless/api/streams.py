@@ -71,6 +71,8 @@ async def respond(
 
 
 async def _whole(body: Body) -> bytes:
+    if not any(part.blocks for part in body):
+        return b"".join(chunk for part in body for chunk in part.chunks())
     buffer = BytesIO()
 
     async def keep(chunk: bytes | memoryview) -> None:
