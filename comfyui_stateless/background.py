@@ -78,6 +78,7 @@ class Background:
         """Open the journal.
 
         Raises:
+            JournalBusy, NoSpace: Not now, but perhaps a moment later.
             StorageError: It cannot be used; the message says why.
         """
         journal = await self._open_journal()
@@ -121,11 +122,15 @@ class Background:
     async def resume(self) -> None:
         """Send what is due, and run the jobs again that the last process left unfinished.
 
+        To be called before new jobs are accepted.
+
         Raises:
-            StorageError: The journal cannot be read.
+            StorageError: The journal cannot be read, and nothing was begun.
         """
+        # All is read before anything begins: after an error this is called again.
+        left = await self._journal.unfinished()
         await self._webhooks.start()
-        for accepted in await self._journal.unfinished():
+        for accepted in left:
             _ = self._begin(self._again(accepted))
         _ = self._begin(self._sweep())
 

@@ -10,6 +10,7 @@ StatelessError                  500 internal_error
   Unauthorized                  401 unauthorized
   Forbidden                     403 publishing_not_allowed
   ForeignOrigin                 403 foreign_origin       a page of another origin sent it
+  WrongHost                     421 wrong_host           ALLOWED_HOSTS does not list its Host
   NotFound                      404 not_found
   Gone                          410 gone
   MethodNotAllowed              405 method_not_allowed
@@ -35,6 +36,7 @@ StatelessError                  500 internal_error
     TransferFailed              502 transfer_failed      may be tried again
     DeliveryFailed              502 delivery_failed      details.reason is another code
     NoSpace                     507 no_space
+    JournalBusy                 503 journal_busy         locked, or its disk fails for now
     MissingDependency           501 missing_dependency   names the package to install
   BadGateway                    502 bad_gateway          ComfyUI went away under a request
   Unavailable                   503 unavailable
@@ -144,6 +146,13 @@ class ForeignOrigin(StatelessError):
 
     status = 403
     code = "foreign_origin"
+
+
+class WrongHost(StatelessError):
+    """The request calls this server by a name that ALLOWED_HOSTS does not list."""
+
+    status = 421
+    code = "wrong_host"
 
 
 class NotFound(StatelessError):
@@ -316,6 +325,16 @@ class NoSpace(StorageError):
 
     status = 507
     code = "no_space"
+
+
+class JournalBusy(StorageError):
+    """Another program holds the journal, or its disk fails; trying again may help."""
+
+    status = 503
+    code = "journal_busy"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers={"Retry-After": "5"})
 
 
 def full_disk(error: BaseException) -> NoSpace | None:

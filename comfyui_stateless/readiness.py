@@ -52,11 +52,16 @@ class Readiness:
     def __init__(self) -> None:
         self.phase = Phase.STARTING
         self._failure: str | None = None
+        self._waits_for: str | None = None
 
     def enter(self, phase: Phase) -> None:
-        """Move to ``phase``; a failed server stays failed until it is started again."""
-        if self.phase is not Phase.FAILED:
+        """Move to ``phase``; a server that failed or shuts down stays so until it ends."""
+        if self.phase not in (Phase.FAILED, Phase.DRAINING):
             self.phase = phase
+
+    def wait(self, reason: str | None) -> None:
+        """Record what the phase waits for, which may take any time; None when it has come."""
+        self._waits_for = reason
 
     def fail(self, reason: str) -> None:
         """Record that the server cannot work, and why."""
@@ -66,7 +71,10 @@ class Readiness:
     @property
     def reason(self) -> str | None:
         """Why the server is not ready; None when it is."""
-        return self._failure if self.phase is Phase.FAILED else _REASONS.get(self.phase)
+        if self.phase is Phase.FAILED:
+            return self._failure
+        told = _REASONS.get(self.phase)
+        return told if self.phase is Phase.DRAINING else self._waits_for or told
 
     def health(self) -> Verdict:
         """Answer the liveness probe: warm once means healthy until the process ends."""

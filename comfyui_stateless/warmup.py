@@ -6,14 +6,22 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import chain, repeat
 
 from .background import Background
 from .config import Settings
 from .engine import Graph
-from .errors import StatelessError, StorageError, TransferFailed, WrongContent
+from .errors import (
+    JournalBusy,
+    NoSpace,
+    StatelessError,
+    StorageError,
+    TransferFailed,
+    WrongContent,
+)
 from .pipeline import Services, run
-from .readiness import Phase
+from .readiness import Phase, Readiness
 from .requests import PromptRequest, check_graph, parse_json, validate
 from .storage.backends import open_backends
 from .storage.base import Backend, Cancel
@@ -25,6 +33,8 @@ BUFFER_BYTES = 64 * 1024
 RETRY_DELAYS_S = (1.0, 3.0)
 """Seconds before each further try to read WARMUP_PROMPT_URL."""
 
+JOURNAL_DELAYS_S = (1.0, 2.0, 5.0)
+"""Seconds before the journal is tried again; the last holds for ever."""
 
 Note = Callable[[Graph], None]
 """Is told the graph of the warm-up."""
@@ -41,10 +51,12 @@ async def get_ready(services: Services, background: Background, note: Note = _fo
         await services.engine.start()
         await services.cache.start()
         await services.repositories.start()
-        await background.open()
+        await _patiently(background.open, readiness)
         if services.settings.has_warmup:
             readiness.enter(Phase.WARMING)
             await warm_up(services, note)
+        _settle_garbage()
+        await _resume(background, readiness)
     except StatelessError as error:
         log.error("The server cannot get ready: %s", error.message)
         readiness.fail(error.message)
@@ -52,17 +64,39 @@ async def get_ready(services: Services, background: Background, note: Note = _fo
         log.exception("The server cannot get ready")
         readiness.fail(f"The server cannot get ready: {error}.")
     else:
-        _settle_garbage()
         readiness.enter(Phase.READY)
         log.info("The stateless API is ready")
-        await _resume(background)
 
 
-async def _resume(background: Background) -> None:
+async def _resume(background: Background, readiness: Readiness) -> None:
     try:
-        await background.resume()
+        await _patiently(background.resume, readiness)
     except StatelessError as error:
         log.error("What the last process left cannot be taken up: %s", error.message)
+
+
+async def _patiently(work: Callable[[], Awaitable[None]], readiness: Readiness) -> None:
+    """Do what needs the journal, however long another program holds it or its disk is full.
+
+    Raises:
+        StatelessError: It can be done neither now nor later.
+    """
+    for delay_s in chain(JOURNAL_DELAYS_S, repeat(JOURNAL_DELAYS_S[-1])):
+        reason = await _hindered(work)
+        readiness.wait(reason)
+        if reason is None:
+            return
+        log.error("The server waits for its journal: %s", reason)
+        await asyncio.sleep(delay_s)
+
+
+async def _hindered(work: Callable[[], Awaitable[None]]) -> str | None:
+    """Do what needs the journal; return what is in the way for now, None if it is done."""
+    try:
+        await work()
+    except (JournalBusy, NoSpace) as error:
+        return error.message
+    return None
 
 
 async def warm_up(services: Services, note: Note = _forget) -> None:

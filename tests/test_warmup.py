@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ from aiohttp.test_utils import TestClient, TestServer
 from comfyui_stateless import warmup
 from comfyui_stateless.config import Settings
 from comfyui_stateless.errors import ExecutionError, InvalidPrompt
+from comfyui_stateless.journal import Journal, schema
 from comfyui_stateless.readiness import Phase
 from comfyui_stateless.warmup import get_ready
 from tests.cache.origin import Origin, serving
-from tests.fakes import FakeEngine, Play, graph
+from tests.fakes import FakeEngine, Play, eventually, graph
 from tests.fetching import MODEL, PAGE, SECRET, loading, loading_engine
 from tests.storage.answering import answering
 from tests.wiring import app_for, background_for, end, services_for
@@ -177,3 +180,31 @@ async def test_what_the_graph_names_is_bound_by_the_policy(origin: Origin, start
     assert status == 500
     assert "HTTP_TRUSTED_ORIGINS" in said["reason"] or "127.0.0.1" in said["reason"]
     assert [seen.path for seen in origin.seen] == ["/warm.json"]
+
+
+async def test_a_journal_that_is_locked_is_waited_for_and_the_reason_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "WAIT_S", 0.01)
+    monkeypatch.setattr(warmup, "JOURNAL_DELAYS_S", (0.01,))
+    services = services_for(FakeEngine(), tmp_path, Phase.STARTING)
+    await (await Journal.open(services.settings.state_dir)).close()
+    background = background_for(services)
+    app = app_for(services, background)
+    async with TestClient(TestServer(app)) as client:
+        path = services.settings.state_dir / "journal.sqlite3"
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            starting = asyncio.ensure_future(get_ready(services, background))
+            await eventually(lambda: "locked" in (services.readiness.reason or ""))
+            for route, status in (("/health", 500), ("/ready", 503), ("/status", 200)):
+                answer = await client.get(route)
+                assert answer.status == status
+                assert "locked" in (await answer.json())["reason"]
+            refused = await client.post("/prompt", json={"prompt": graph()})
+            assert (refused.status, refused.headers["Retry-After"]) == (503, "5")
+            assert not starting.done()
+        await starting
+        assert (await client.get("/ready")).status == 200
+    await background.close()
+    await end(services)

@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import NoSpace, StorageError
+from ..errors import JournalBusy, NoSpace, StorageError
+
+PASSES = ("locked", "busy", "disk I/O error")
+"""What SQLite says where the same may work a moment later."""
 
 
 @contextmanager
@@ -19,14 +22,20 @@ def translated(folder: Path | None = None) -> Iterator[None]:
         folder: Named in the message: whoever starts a server has to know which one it is.
 
     Raises:
-        NoSpace, StorageError: As it is.
+        JournalBusy, NoSpace, StorageError: As it is.
     """
     where = "STATE_DIR" if folder is None else f"STATE_DIR ({folder})"
     try:
         yield
     except sqlite3.Error as error:
-        kind = NoSpace if "is full" in str(error) else StorageError
-        raise kind(f"The journal in {where} failed: {error}.") from error
+        raise _kind(error)(f"The journal in {where} failed: {error}.") from error
     except OSError as error:
         kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageError
         raise kind(f"The journal in {where} failed: {error.strerror}.") from error
+
+
+def _kind(error: sqlite3.Error) -> type[StorageError]:
+    if "is full" in str(error):
+        return NoSpace
+    is_passing = isinstance(error, sqlite3.OperationalError)
+    return JournalBusy if is_passing and any(p in str(error) for p in PASSES) else StorageError

@@ -23,7 +23,6 @@ from .failures import translated
 from .files import Stored
 from .opening import Opened, opened
 from .records import WHOLE, ResultRow
-from .schema import connect
 from .values import (
     AcceptedJob,
     Content,
@@ -78,8 +77,7 @@ class Journal:
         self._limits = limits
         self._clock = clock
         self._write_side = folder.database
-        self._read_side = connect(folder.claimed.path)
-        self._read_side.execute("PRAGMA query_only = ON")
+        self._read_side = folder.reader
         self._writer = Writer(self._write_side, lambda db: records.purge(db, files))
         self._reader = ThreadPoolExecutor(1, "stateless-journal-reader")
         self._copiers = ThreadPoolExecutor(COPIERS, "stateless-journal-copier")
@@ -93,6 +91,7 @@ class Journal:
         What processes that died left there, and in subfolders, is taken over.
 
         Raises:
+            JournalBusy, NoSpace: Not now, but perhaps a moment later.
             StorageError: The folder cannot be used; the message says why.
         """
         return cls(await asyncio.to_thread(opened, folder), limits or Limits(), clock)

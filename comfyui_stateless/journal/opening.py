@@ -13,22 +13,24 @@ from . import records
 from .failures import translated
 from .files import Files
 from .folder import Claim, abandoned, claim
-from .schema import DATABASE, FILES, last_aside, open_database, remove_database
+from .schema import DATABASE, FILES, connect, last_aside, open_database, remove_database
 
 log = logging.getLogger("comfyui_stateless.journal")
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A folder that is ours, its files, and a connection to its database.
+    """A folder that is ours, its files, and connections to its database.
 
     Attributes:
+        reader: The connection that nothing is written with.
         aside: Where one that was damaged lies.
     """
 
     claimed: Claim
     files: Files
     database: sqlite3.Connection
+    reader: sqlite3.Connection
     aside: Path | None
 
 
@@ -50,8 +52,11 @@ def opened(folder: Path) -> Opened:
             with closing(left):
                 _take_over(left.path, database, files)
         files.sweep(lambda digest: records.is_needed(database, digest))
+        reader = connect(claimed.path)
+        undo.callback(reader.close)
+        reader.execute("PRAGMA query_only = ON")
         undo.pop_all()
-        return Opened(claimed, files, database, last_aside(claimed.path))
+        return Opened(claimed, files, database, reader, last_aside(claimed.path))
 
 
 def _take_over(left: Path, database: sqlite3.Connection, files: Files) -> None:

@@ -34,11 +34,13 @@ class Life:
     Attributes:
         phase: What the launcher is doing with it.
         detail: What exactly, where there is more to say than the phase does.
+        not_warm: Why it is up and not warm, if it has said so.
         warm: Whether it has been warm once, which is what ``/health`` tells ever after.
     """
 
     phase: Phase = Phase.INSTALLING
     detail: str | None = None
+    not_warm: str | None = None
     warm: bool = False
 
     def enter(self, phase: Phase, detail: str | None = None) -> None:

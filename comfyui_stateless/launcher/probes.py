@@ -60,7 +60,8 @@ class Probes:
         life = self._life
         if life.warm:
             return json_answer(probe_body(self._version, "healthy", life.reason), 200)
-        return json_answer(probe_body(self._version, "not healthy", life.reason or NOT_YET), 500)
+        reason = life.reason or life.not_warm or NOT_YET
+        return json_answer(probe_body(self._version, "not healthy", reason), 500)
 
     async def _ready(self) -> web.Response:
         reason = self._life.reason or await self._asked()

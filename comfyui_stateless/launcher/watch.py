@@ -159,6 +159,7 @@ class Watch:
     def _judge(self, answer: Answer) -> Ending | None:
         if answer.state == State.FAILED.value:
             return Ending(FAILED, f"The stateless API cannot work: {answer.reason}", is_final=True)
+        self._life.not_warm = answer.reason
         if answer.state == State.READY.value:
             self._life.found_ready()
         return None

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from comfyui_stateless.errors import NoSpace, StorageError
+from comfyui_stateless.errors import JournalBusy, NoSpace, StorageError
 from comfyui_stateless.journal import (
     Content,
     DueMessage,
@@ -491,8 +491,9 @@ async def test_a_locked_database_is_an_error_and_passes(journal: Journal, tmp_pa
     other = sqlite3.connect(journal.folder / "journal.sqlite3", isolation_level=None)
     try:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StorageError, match="locked"):
+        with pytest.raises(JournalBusy, match="locked") as caught:
             await journal.accept(job(request=LARGE))
+        assert (caught.value.status, caught.value.headers) == (503, {"Retry-After": "5"})
         other.execute("COMMIT")
     finally:
         other.close()
