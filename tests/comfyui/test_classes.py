@@ -52,7 +52,7 @@ def test_an_input_of_several_models_takes_their_urls(comfy: ComfyServer, origin:
     assert {download["url"] for download in found["downloads"]} == set(urls)
     reply = comfy.prompt(graph)
     assert reply.status == 200, reply.body
-    names = reply.json["prompt"]["1"]["inputs"]["many"]
+    names = reply.json["prompt"]["1"]["inputs"]["many"]["__value__"]  # as it was sent
     assert len(set(names)) == 2
     assert set(names) <= set(comfy.get("/api/stateless/models").json["vae"])
     gone = comfy.prompt(
