@@ -25,6 +25,7 @@ from .access import (
     origins,
     split_list,
 )
+from .hosts import host_names
 from .variables import (
     LAUNCHER_MARK,
     LAUNCHER_ONLY,
@@ -57,6 +58,11 @@ class Settings(BaseSettings):
         default=None,
         description="Comma-separated keys. When set, every route but the probes needs one of them, "
         "as `Authorization: Bearer` or `X-API-Key`.",
+    )
+    allowed_hosts: str | None = Field(
+        default=None,
+        description="Comma-separated host names. When set, a request that calls the server by "
+        "another gets 421, ComfyUI's own routes included; the probes are excepted.",
     )
     allow_publish: bool = Field(
         default=False,
@@ -213,6 +219,13 @@ class Settings(BaseSettings):
             raise ValueError("holds no key")
         return value
 
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, value: str | None) -> str | None:
+        if value is not None:
+            host_names(value)
+        return value
+
     @field_validator("webhook_secret")
     @classmethod
     def _is_a_secret(cls, value: SecretStr | None) -> SecretStr | None:
@@ -254,6 +267,11 @@ class Settings(BaseSettings):
     def keys(self) -> tuple[str, ...]:
         """The accepted API keys; none means that the API is open."""
         return split_list(self.api_keys.get_secret_value()) if self.api_keys else ()
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The names that the server may be called by; none is any."""
+        return host_names(self.allowed_hosts) if self.allowed_hosts else frozenset()
 
     @property
     def has_warmup(self) -> bool:

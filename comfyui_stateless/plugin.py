@@ -18,7 +18,7 @@ from .downloads import Downloads
 from .draining import Drain
 from .errors import ConfigError
 from .host.engine import ComfyEngine
-from .host.mount import cors_headers, mount, prompt_server
+from .host.mount import cors_headers, mount, prompt_server, require_hosts
 from .inputs import Fetcher
 from .jobs import Jobs
 from .journal import Journal, Limits
@@ -88,6 +88,8 @@ def _application(settings: Settings) -> web.Application:
     app[TASKS] = []
     app.on_startup.append(partial(_start, services, background, metrics))
     engine.install()
+    if settings.hosts:
+        require_hosts(settings.hosts)
     return app
 
 

@@ -11,7 +11,20 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "comfyui_stateless"
 
 LAYERS = [
-    ["errors", "wire", "naming", "access", "variables", "config", "readiness", "keys", "timing"],
+    [
+        "errors",
+        "wire",
+        "naming",
+        "access",
+        "hosts",
+        "origins",
+        "stalls",
+        "variables",
+        "config",
+        "readiness",
+        "keys",
+        "timing",
+    ],
     ["storage"],
     ["media", "inline", "repositories", "cache", "images", "journal", "webhooks"],
     ["requests", "engine"],

@@ -9,6 +9,7 @@ from aiohttp.typedefs import Middleware
 
 from ..background import Background
 from ..board import Board
+from ..config import Settings
 from ..errors import StatelessError
 from ..metrics import Metrics
 from ..pipeline import Services
@@ -18,7 +19,7 @@ from ..workflows.loaders import Loaders
 from . import docs, handlers, jobs, metrics, prompts, status, workflows
 from .disconnects import Disconnects
 from .document import Document
-from .middleware import answer_errors, note_begun, require_key
+from .middleware import answer_errors, note_begun, refuse_unasked, require_host_of, require_key
 from .state import BACKGROUND, BOARD, DISCONNECTS, DOCUMENT, METRICS, SERVICES, TEMPLATES, WORKFLOWS
 
 ANY_ID = "{id:[^/]+}"
@@ -58,6 +59,9 @@ ROUTES = (
 
 PROBES = frozenset({"health", "ready"})
 
+CORS_HEADER = "Access-Control-Allow-Origin"
+"""With it the operator lets pages of other origins in."""
+
 NO_HEADERS: Mapping[str, str] = {}
 
 
@@ -76,8 +80,7 @@ def create_app(
         board: Lists and tells of all jobs.
         headers: What every response carries beside its own headers.
     """
-    keys = services.settings.keys
-    checks = [require_key(keys, PROBES)] if keys else []
+    keys, checks = services.settings.keys, _checks(services.settings, headers)
     app = _application([metrics.counting(numbers.tallies), answer_errors, *checks], headers)
     app[SERVICES] = services
     app[BACKGROUND] = background
@@ -94,6 +97,18 @@ def create_app(
     app.on_cleanup.append(_close)
     app[TEMPLATES] = {resource: resource.canonical for resource in app.router.resources()}
     return app
+
+
+def _checks(settings: Settings, headers: Mapping[str, str]) -> list[Middleware]:
+    """Return what a request has to pass before it is looked at."""
+    checks = []
+    if settings.hosts:
+        checks.append(require_host_of(settings.hosts, PROBES))
+    if CORS_HEADER not in headers:
+        checks.append(refuse_unasked)
+    if settings.keys:
+        checks.append(require_key(settings.keys, PROBES))
+    return checks
 
 
 def _workflows(services: Services) -> Workflows:

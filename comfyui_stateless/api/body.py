@@ -9,6 +9,7 @@ from typing import TypeVar
 from aiohttp import web
 
 from ..errors import RequestError, TooLarge, UnsupportedMediaType
+from ..stalls import next_bytes
 
 THREAD_FROM_BYTES = 1024 * 1024
 """Bodies of more bytes than this are parsed in a thread."""
@@ -35,7 +36,7 @@ async def read_body(request: web.Request, limit: int) -> bytes:
     require_within(request.content_length or 0, limit)
     body = bytearray()
     try:
-        async for chunk in request.content.iter_any():
+        while chunk := await next_bytes(request):
             body += chunk
             require_within(len(body), limit)
     except web.RequestPayloadError as error:

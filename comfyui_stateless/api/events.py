@@ -14,10 +14,11 @@ from ..errors import Gone, RequestError, StatelessError
 from ..jobs import Job, JobState
 from ..journal import StoredResult
 from ..recording import result_of
+from ..stalls import being_read
 from ..wire import to_json
 from .described import described_job
 from .negotiation import EVENTS
-from .streams import send_part
+from .streams import Send, send_part
 
 IDLE_S = 15.0
 """Seconds without an event after which a comment keeps gateways from closing the connection."""
@@ -60,18 +61,20 @@ async def follow(
         return web.Response(status=204)
     token = job.timeline.token
     response = await _opened(request)
+    send = _sending(request, response)
     happenings = job.timeline.follow(_last_number(request, token), idle_s=IDLE_S)
     with job.watched(previews=previews):
         async with aclosing(happenings):
             async for happening in happenings:
                 if happening is None:
-                    await response.write(b": still here\n\n")
+                    await send(b": still here\n\n")
                 elif happening.name in LAST or (happening.name == "preview" and not previews):
                     continue
                 else:
                     name = f"{token}-{happening.number}"
-                    await response.write(_event(name, happening.name, happening.data))
-    await _send_outcome(response, job.run_id, outcome, job)
+                    await send(_event(name, happening.name, happening.data))
+    await _send_outcome(send, job.run_id, outcome, job)
+    await response.write_eof()
     return response
 
 
@@ -84,7 +87,8 @@ async def tell_outcome(request: web.Request, run_id: str, outcome: Outcome) -> w
     if _has_seen_all(request, run_id):
         return web.Response(status=204)
     response = await _opened(request)
-    await _send_outcome(response, run_id, outcome)
+    await _send_outcome(_sending(request, response), run_id, outcome)
+    await response.write_eof()
     return response
 
 
@@ -124,9 +128,15 @@ async def _opened(request: web.Request) -> web.StreamResponse:
     return response
 
 
-async def _send_outcome(
-    response: web.StreamResponse, run_id: str, outcome: Outcome, job: Job | None = None
-) -> None:
+def _sending(request: web.Request, response: web.StreamResponse) -> Send:
+    async def send(data: bytes | memoryview) -> None:
+        with being_read(request):
+            await response.write(data)
+
+    return send
+
+
+async def _send_outcome(send: Send, run_id: str, outcome: Outcome, job: Job | None = None) -> None:
     """Send the last event; ``job`` says how it ended where there is no result."""
     body: Body
     name = _last_name(run_id)
@@ -143,8 +153,7 @@ async def _send_outcome(
         else:
             body = [Text(_ending(name, job))]
     for part in body:
-        await send_part(part, response.write)
-    await response.write_eof()
+        await send_part(part, send)
 
 
 def _ending(event_id: str, job: Job | None) -> bytes:
@@ -164,5 +173,5 @@ def _succeeded(event_id: str, body: Body) -> Body:
 
 
 def _head(event_id: str, name: str) -> bytes:
-    # JSON is ASCII on one line here, so that it needs no splitting into several data lines.
+    # JSON is on one line here, so that it needs no splitting into several data lines.
     return f"id: {event_id}\nevent: {name}\ndata: ".encode("ascii")

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from ..board import Board
 from ..errors import NotFound, RequestError
+from ..stalls import being_read
 from . import events
 from .negotiation import EVENTS
 from .responses import json_response
@@ -53,7 +54,8 @@ async def follow(request: web.Request) -> web.StreamResponse:
     await response.prepare(request)
     async with aclosing(_board(request).follow(idle_s=events.IDLE_S)) as frames:
         async for frame in frames:
-            await response.write(b": still here\n\n" if frame is None else frame)
+            with being_read(request):
+                await response.write(b": still here\n\n" if frame is None else frame)
     return response
 
 

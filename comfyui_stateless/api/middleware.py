@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextvars import ContextVar
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from ..errors import MethodNotAllowed, NotFound, StatelessError, Unauthorized, full_disk
+from ..hosts import require_host
 from ..keys import accepts, encoded, shown
+from ..origins import require_asked
 from ..wire import to_json
 from .disconnects import is_gone
 
@@ -56,9 +58,7 @@ def require_key(keys: Sequence[str], open_routes: frozenset[str]) -> Middleware:
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        resource = request.match_info.route.resource
-        is_open = resource is not None and resource.name in open_routes
-        if not is_open and not accepts(accepted, shown(request.headers)):
+        if not _is_one_of(request, open_routes) and not accepts(accepted, shown(request.headers)):
             raise Unauthorized(
                 "This server needs an API key, as `Authorization: Bearer <key>` or "
                 "`X-API-Key: <key>`.",
@@ -67,6 +67,34 @@ def require_key(keys: Sequence[str], open_routes: frozenset[str]) -> Middleware:
         return await handler(request)
 
     return check
+
+
+def require_host_of(allowed: Collection[str], open_routes: frozenset[str]) -> Middleware:
+    """Return a middleware that refuses who calls the server by a name that is not ``allowed``.
+
+    Args:
+        open_routes: Names of the routes that may be called by any.
+    """
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not _is_one_of(request, open_routes):
+            require_host(request.headers, allowed)
+        return await handler(request)
+
+    return check
+
+
+@web.middleware
+async def refuse_unasked(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse what pages of other origins post without the browser asking us first."""
+    require_asked(request.method, request.headers)
+    return await handler(request)
+
+
+def _is_one_of(request: web.Request, names: frozenset[str]) -> bool:
+    resource = request.match_info.route.resource
+    return resource is not None and resource.name in names
 
 
 def _translated(request: web.Request, error: web.HTTPException) -> StatelessError:

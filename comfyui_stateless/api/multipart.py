@@ -10,6 +10,7 @@ from email.utils import collapse_rfc2231_value
 from aiohttp import web
 
 from ..errors import RequestError
+from ..stalls import next_bytes
 from .body import read_before, require_within
 
 MAX_BOUNDARY_CHARACTERS = 70
@@ -133,7 +134,7 @@ class FormReader:
 
     async def _read(self) -> None:
         try:
-            chunk = await self._request.content.readany()
+            chunk = await next_bytes(self._request)
             if not chunk and not self._size:
                 chunk = await read_before(self._request, self._limit)
         except (web.RequestPayloadError, ConnectionError):

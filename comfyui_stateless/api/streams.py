@@ -9,6 +9,7 @@ from io import BytesIO
 from aiohttp import web
 
 from ..bodies import Body, Part
+from ..stalls import being_read
 
 WHOLE_BYTES = 64 * 1024
 """Bodies of at most this many bytes are sent in one piece."""
@@ -60,13 +61,15 @@ async def respond(
 
     async def send(chunk: bytes | memoryview) -> None:
         nonlocal held
-        await response.write(held)
+        with being_read(request):
+            await response.write(held)
         held = chunk
 
     for part in body:
         await send_part(part, send)
     await release()
-    await response.write_eof(bytes(held))
+    with being_read(request):
+        await response.write_eof(bytes(held))
     return response
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from comfy.cli_args import args
 from server import PromptServer
+
+from ..errors import WrongHost
+from ..hosts import require_host
+from ..wire import to_json
 
 PREFIX = "/api/stateless"
 
@@ -26,6 +32,26 @@ def prompt_server() -> Any:
 def mount(app: web.Application) -> None:
     """Serve ``app`` below ``PREFIX``. Call it last: a route cannot be taken back."""
     prompt_server().app.add_subapp(PREFIX, app)
+
+
+def require_hosts(allowed: Collection[str]) -> None:
+    """Let ComfyUI's own routes be called by the names that are ``allowed``, and by no other.
+
+    It comes first of all: ComfyUI would look up the other name, on its event loop. What is below
+    ``PREFIX`` looks by itself, and has probes that anyone may ask.
+    """
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not request.path.startswith(f"{PREFIX}/"):
+            try:
+                require_host(request.headers, allowed)
+            except WrongHost as error:
+                body = to_json(error.body())
+                return web.Response(status=error.status, body=body, content_type="application/json")
+        return await handler(request)
+
+    prompt_server().app.middlewares.insert(0, check)
 
 
 def cors_headers() -> dict[str, str]:

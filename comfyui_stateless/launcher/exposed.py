@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from ..errors import ForeignOrigin, Unauthorized
 from ..keys import accepts, encoded, shown
-from .origins import require_own_page
+from ..origins import require_own_page
 
 PAGE = "/"
 

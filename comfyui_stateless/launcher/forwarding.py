@@ -13,6 +13,7 @@ import aiohttp
 from aiohttp import web
 
 from ..errors import BadGateway, RequestError, StatelessError, Unavailable
+from ..stalls import being_read
 from .headers import client_headers, upstream_headers
 from .upstream import Upstream
 
@@ -130,7 +131,8 @@ async def _streamed(request: web.BaseRequest, answer: aiohttp.ClientResponse) ->
     await response.prepare(request)
     try:
         async for chunk in answer.content.iter_any():
-            await response.write(chunk)
+            with being_read(request):
+                await response.write(chunk)
     except (aiohttp.ClientError, ConnectionError) as error:
         _cut(request, response, error)
     return response

@@ -10,6 +10,8 @@ from aiohttp import web
 
 from .. import __version__
 from ..errors import MethodNotAllowed, NotFound, StatelessError, TooLarge, Unavailable
+from ..hosts import require_host
+from ..origins import require_asked, require_own_page
 from .answers import refusal
 from .connections import FIRST_REQUEST_S, Server
 from .exposed import Guard
@@ -17,7 +19,6 @@ from .forwarding import RETRY, forward
 from .headers import is_websocket
 from .life import Life, Phase
 from .listening import listening
-from .origins import require_own_page
 from .paths import is_plain, target_of
 from .probes import HEALTH, READY, Probes
 from .upstream import BUFFER_BYTES, Upstream
@@ -36,6 +37,7 @@ class GatewayOptions:
         port: To listen on; 0 takes one that is free.
         upstream: ComfyUI's server, such as ``http://127.0.0.1:8188``.
         keys: The API keys; for the API itself the extension checks them.
+        hosts: The names that the server may be called by, besides its probes; none is any.
         expose_comfyui: Whether ComfyUI's own routes appear too.
         max_body_bytes: The largest body that the API takes.
         version: What the probes say.
@@ -47,6 +49,7 @@ class GatewayOptions:
     port: int = 3000
     upstream: str = "http://127.0.0.1:8188"
     keys: tuple[str, ...] = field(default=(), repr=False)
+    hosts: frozenset[str] = frozenset()
     expose_comfyui: bool = False
     max_body_bytes: int = 100 * 1024 * 1024
     version: str = __version__
@@ -135,7 +138,10 @@ class Gateway:
             return await self._probes.answer(request, path)
         if request.method == "CONNECT":
             raise MethodNotAllowed("This is no proxy.", headers={"Allow": "GET, HEAD, POST"})
+        if self._options.hosts:
+            require_host(request.headers, self._options.hosts)
         require_own_page(request.headers)
+        require_asked(request.method, request.headers)
         if target := target_of(path):
             self._require_within(request.content_length)
             if not self._tells_while_draining(request.method):

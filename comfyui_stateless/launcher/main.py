@@ -350,7 +350,15 @@ def _environment(setup: Setup) -> dict[str, str]:
         "DIRECT_ADDRESS": settings.direct_address,
         "COMFYUI_PORT_HOST": str(settings.comfyui_port_host),
         "PYTHONUNBUFFERED": "1",
+        **_hosts(setup.configuration),
     }
+
+
+def _hosts(configuration: Configuration) -> dict[str, str]:
+    """Return ALLOWED_HOSTS for ComfyUI, which the gateway calls by its address."""
+    allowed = configuration.extension.allowed_hosts
+    address = configuration.launcher.comfyui_address
+    return {"ALLOWED_HOSTS": f"{allowed},{address}"} if allowed else {}
 
 
 def _folder(setup: Setup) -> Path:
@@ -377,6 +385,7 @@ def _gateway_options(configuration: Configuration) -> GatewayOptions:
         port=settings.port,
         upstream=settings.comfyui_url,
         keys=extension.keys,
+        hosts=extension.hosts,
         expose_comfyui=settings.expose_comfyui,
         max_body_bytes=extension.max_body_bytes,
     )

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from comfyui_stateless.errors import ForeignOrigin
-from comfyui_stateless.launcher.origins import require_own_page
+from comfyui_stateless.origins import require_asked, require_own_page
 from tests.gateway.conftest import Serve
 
 
@@ -84,3 +84,50 @@ async def test_the_origin_is_not_passed_on(serve: Serve) -> None:
     async with site.http.post("/prompt", headers=own) as answer:
         assert answer.status == 200
     assert site.comfy.last.all("Origin") == []
+
+
+PAGE = {"Origin": "https://evil.example", "Host": "192.168.1.5:8188"}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"Content-Type": "text/plain"},
+        {"Content-Type": "Text/Plain; charset=utf-8"},
+        {"Content-Type": "application/x-www-form-urlencoded"},
+        {"Content-Type": "multipart/form-data; boundary=x"},
+        {"Origin": "null", "Content-Type": "text/plain"},
+        # What a browser adds by itself, once its user has logged in.
+        {"Authorization": "Basic eDp5", "Content-Type": "text/plain"},
+    ],
+)
+def test_a_page_cannot_post_without_having_asked(more: dict[str, str]) -> None:
+    with pytest.raises(ForeignOrigin):
+        require_asked("POST", {**PAGE, **more})
+
+
+@pytest.mark.parametrize(
+    ("method", "headers"),
+    [
+        ("POST", {"Host": "192.168.1.5:8188"}),
+        ("POST", {**PAGE, "Origin": "http://192.168.1.5:8188"}),
+        ("POST", {**PAGE, "Content-Type": "application/json"}),
+        ("POST", {**PAGE, "Content-Type": "text/plain", "X-API-Key": "any"}),
+        ("POST", {**PAGE, "Content-Type": "text/plain", "Authorization": "Bearer any"}),
+        ("POST", {**PAGE, "X-Forwarded-Host": "evil.example"}),
+        ("GET", PAGE),
+        ("PUT", PAGE),
+    ],
+)
+def test_programs_own_pages_and_pages_that_asked_may(method: str, headers: dict[str, str]) -> None:
+    require_asked(method, headers)
+
+
+async def test_what_a_page_posts_as_plain_text_does_not_reach_comfyui(serve: Serve) -> None:
+    site = await serve()
+    plain = {**PAGE, "Content-Type": "text/plain"}
+    assert await site.error("POST", "/prompt", headers=plain) == (403, "foreign_origin")
+    assert site.comfy.seen == []
+    async with site.http.post("/prompt", headers=PAGE, json={}) as answer:
+        assert answer.status == 200

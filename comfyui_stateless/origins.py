@@ -6,9 +6,14 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
-from ..errors import ForeignOrigin
+from .errors import ForeignOrigin
 
 _USUAL_PORTS = {"http": 80, "https": 443}
+
+_ANY_PAGE_MAY_SEND = frozenset(
+    {"", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"}
+)
+"""Types of a body for which no browser asks the server first."""
 
 
 def require_own_page(headers: Mapping[str, str], *, anywhere: bool = False) -> None:
@@ -26,7 +31,7 @@ def require_own_page(headers: Mapping[str, str], *, anywhere: bool = False) -> N
     origin = headers.get("Origin")
     if origin is None:
         return
-    hosts = [headers[name] for name in ("Host", "X-Forwarded-Host") if name in headers]
+    hosts = _hosts(headers)
     if (anywhere or any(map(_is_this_machine, hosts))) and not any(
         _is_same(origin, host) for host in hosts
     ):
@@ -34,6 +39,39 @@ def require_own_page(headers: Mapping[str, str], *, anywhere: bool = False) -> N
             "A browser sent this for a page of another origin, which may not use this server: "
             "open the page from this server, or call it from a program."
         )
+
+
+def require_asked(method: str, headers: Mapping[str, str]) -> None:
+    """Refuse a POST that a browser sends for a page of another origin without having asked.
+
+    Bodies are read whatever their type says, so that any page could post one as plain text, also to
+    servers that only the visitor's network reaches. For JSON, and where a key is shown, a browser
+    asks first, and is told no unless ComfyUI is started with ``--enable-cors-header``.
+
+    Raises:
+        ForeignOrigin: It is such a POST.
+    """
+    origin = headers.get("Origin")
+    if method != "POST" or origin is None or _shows_a_key(headers):
+        return
+    media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if media_type in _ANY_PAGE_MAY_SEND and not any(
+        _is_same(origin, host) for host in _hosts(headers)
+    ):
+        raise ForeignOrigin(
+            "A browser sent this for a page of another origin without asking this server first: "
+            "send it as application/json, or show an API key."
+        )
+
+
+def _shows_a_key(headers: Mapping[str, str]) -> bool:
+    """Whether a key is shown in a way in which a browser adds none by itself."""
+    scheme = headers.get("Authorization", "").partition(" ")[0]
+    return scheme.lower() == "bearer" or "X-API-Key" in headers
+
+
+def _hosts(headers: Mapping[str, str]) -> list[str]:
+    return [headers[name] for name in ("Host", "X-Forwarded-Host") if name in headers]
 
 
 def _is_this_machine(host: str) -> bool:
