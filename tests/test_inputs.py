@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncIterator, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from comfyui_stateless.config import Settings
-from comfyui_stateless.errors import InvalidPrompt
+from comfyui_stateless.errors import InvalidPrompt, NoSpace
 from tests.cache.content import noise, safetensors
 from tests.cache.origin import Origin, serving
 from tests.fetching import (
@@ -72,6 +73,18 @@ async def test_media_lie_where_the_node_reads_them_whatever_way_they_came(
     value = await kitchen.value("LoadVideo", sent)
     assert kitchen.engine.inputs == {value: (content,)}
     assert value == sha256(content).hexdigest()[:32] + extension
+
+
+async def test_a_full_disk_of_the_inputs_names_the_input(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: Any) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(kitchen.engine, "add_input", full)
+    with pytest.raises(NoSpace) as caught:
+        await kitchen.value("LoadVideo", data_url(PNG))
+    assert caught.value.location == "prompt.1.inputs.video"
 
 
 async def test_a_bare_jpeg_is_no_path_although_it_begins_with_a_slash(kitchen: Kitchen) -> None:

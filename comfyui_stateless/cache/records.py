@@ -86,14 +86,21 @@ def write(path: Path, record: Record) -> None:
 
 
 def update(path: Path, *, sha256: str | None = None, link: str | None = None) -> None:
-    """Add to the record of a cached file what was found out, or done, since."""
+    """Add to the record of a cached file what was found out, or done, since.
+
+    Raises:
+        OSError: There is news, and it cannot be written.
+    """
     with nobody_writes(path.parent):
         record = read(path)
         if record is None:
             return
+        known = record
         if link is not None and link not in record.links:
             record = replace(record, links=(*record.links, link))
-        _write(path, replace(record, sha256=sha256 or record.sha256))
+        record = replace(record, sha256=sha256 or record.sha256)
+        if record != known:
+            _write(path, record)
 
 
 def _write(path: Path, record: Record) -> None:

@@ -170,7 +170,8 @@ class Shelf:
         if known is not None and known.size == cached.size and known.sha256 is not None:
             return known.sha256
         sha256 = file_digest(cached.path, "sha256")
-        records.update(cached.path, sha256=sha256)
+        with suppress(OSError):  # on a full disk it is computed again the next time
+            records.update(cached.path, sha256=sha256)
         return sha256
 
     def add_link(self, cached: Cached, link: Path) -> None:

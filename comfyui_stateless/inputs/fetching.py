@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,7 +21,7 @@ from ..engine import (
     RepositoryInput,
     Workspace,
 )
-from ..errors import InvalidInput, StorageError
+from ..errors import InvalidInput, StorageError, full_disk
 from ..media import HEAD_BYTES, UNKNOWN, extension, is_recognised, media_type
 from ..naming import safe_id
 from ..repositories import Repositories
@@ -28,6 +29,8 @@ from ..storage.auth import Credential
 from .given import Given, inline_file, uploaded
 from .together import all_or_first_error
 from .wanted import UPLOAD, WRAPPED, Wanted, is_address, named_models, refused
+
+log = logging.getLogger("comfyui_stateless.inputs")
 
 THREAD_FROM_CHARACTERS = 64 * 1024
 """Length from which inline data is decoded in a thread."""
@@ -135,6 +138,7 @@ class Fetcher:
 
         Raises:
             InvalidInput: It cannot be had, or is no file of a kind that the input takes.
+            NoSpace: A disk that it has to be put on is full.
         """
         fetch = _Fetch(self._cache, wanted.location, given.credentials, workspace, tell)
         try:
@@ -151,6 +155,12 @@ class Fetcher:
             return Brought(value, tuple(files))
         except (StorageError, InvalidInput) as error:
             raise refused(wanted, error.message, error.code, error.details) from error
+        except OSError as error:
+            if (full := full_disk(error)) is None:
+                raise
+            log.error("Input %s: %s", ascii(wanted.location), ascii(str(error)))
+            full.location = wanted.location
+            raise full from error
 
     async def _models(self, wanted: Wanted, slot: ModelInput, fetch: _Fetch) -> Any:
         """Return the name of a model, or the names of several."""

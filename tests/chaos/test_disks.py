@@ -16,7 +16,7 @@ A_PAGE = 6000
 """Bytes: there is room for something, so that it goes wrong in the middle."""
 
 ERRORS = {
-    "cache": {"invalid_input"},
+    "cache": {"invalid_input", "no_space"},
     "input": {"invalid_input", "no_space"},
     "output": {"execution_error", "no_space"},
     "temp": {"execution_error", "no_space"},
