@@ -92,9 +92,11 @@ class S3Clients:
         try:
             # The endpoint is from a variable, a profile or the region: a client knows it.
             endpoint: str = client().meta.endpoint_url
-            return client(**_signing(keys, endpoint), proxies=self._proxies_to(endpoint))
+            made = client(**_signing(keys, endpoint), proxies=self._proxies_to(endpoint))
         except ValueError:
             raise UnsupportedURL("The region or the endpoint for s3:// is malformed.") from None
+        made.meta.events.register("before-send.s3", _without_asking)
+        return made
 
     def _proxies_to(self, endpoint: str) -> dict[str, str]:
         proxy = proxy_url(endpoint, self._proxies)
@@ -121,6 +123,15 @@ def sdk() -> SimpleNamespace:
         TransferConfig=TransferConfig,
         exceptions=exceptions,
     )
+
+
+def _without_asking(request: Any, **_: object) -> None:
+    """Send the body of an upload with its head.
+
+    botocore asks first, and where the connection ends in the answer it reads on for ever, which
+    nothing can stop.
+    """
+    request.headers.pop("Expect", None)
 
 
 def _given(keys: S3Auth | None) -> dict[str, str | None]:

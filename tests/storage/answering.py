@@ -26,6 +26,8 @@ def answering(
             self.end_headers()
             self.wfile.write(body)
 
+        do_PUT = do_GET  # noqa: N815 - the server's name
+
         def log_message(self, format: str, *args: object) -> None:
             pass
 

@@ -101,3 +101,12 @@ def test_an_odd_answer_becomes_an_error_that_repeats_nothing_of_it(
     if "Retry-After" in headers:
         assert isinstance(caught, TransferFailed)
         assert caught.retry_after_s == 7
+
+
+def test_an_upload_is_sent_without_asking_first() -> None:
+    """botocore never comes back from an answer to that which breaks off."""
+    with answering(503, {}, b"") as (origin, requests):
+        backend = from_environment(ADMIN, origin)
+        with pytest.raises(TransferFailed):
+            backend.put(f"s3://{BUCKET}/a", Source(b"content", 7, OCTETS), None, Cancel())
+    assert [request["Expect"] for request in requests] == [None]
