@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -23,6 +23,7 @@ from tests.comfyui.test_secrets import Vault
 
 DISKS_MIB = {"input": 96, "output": 96, "temp": 96, "cache": 192, "state": 96}
 RESULT_BYTES = 16 * 2**20
+NO_SETTINGS: Mapping[str, str] = {}
 
 
 @dataclass
@@ -89,8 +90,14 @@ class Arena:
 
 
 @contextmanager
-def arena(install: Install, base: Path, seed: int) -> Iterator[Arena]:
-    """Give an arena whose server has not been started."""
+def arena(
+    install: Install, base: Path, seed: int, more: Mapping[str, str] = NO_SETTINGS
+) -> Iterator[Arena]:
+    """Give an arena whose server has not been started.
+
+    Args:
+        more: Settings of its server.
+    """
     vault, clock = Vault(), Clock(base / "clock")
     with ExitStack() as stack:
         for name, mib in DISKS_MIB.items():
@@ -101,7 +108,8 @@ def arena(install: Install, base: Path, seed: int) -> Iterator[Arena]:
         stack.callback(receiver.stop)
         targets = (origin.url(""), receiver.origin, receiver.origin)
         nets = [stack.enter_context(weather(target, seed)) for target in targets]
-        server = ComfyServer(install, base / "comfyui", _settings(receiver, nets, clock))
+        settings = {**_settings(receiver, nets, clock), **more}
+        server = ComfyServer(install, base / "comfyui", settings)
         stack.callback(server.stop)
         yield Arena(server, vault, clock, origin, receiver, nets[0], nets[1], nets[2], seed)
 

@@ -146,8 +146,8 @@ class Checker:
         if job.way not in (UPLOADED, SYNC_UPLOADED):
             assert job.is_own(b64decode(image)), job.id
             return
-        content = self._arena.receiver.uploaded(image)
-        assert image.startswith(f"{self._arena.uploads_net.origin}/{job.number}/"), (job.id, image)
+        content = traffic.uploaded(image)
+        assert image.startswith(traffic.place(job)), (job.id, image)
         assert hit_uploads or (content is not None and job.is_own(content)), job.id
 
     def _told(self) -> set[str]:

@@ -40,6 +40,13 @@ def picture(number: int) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(number).integers(0, 256, (32, 32, 3), np.uint8)
 
 
+def png(number: int) -> bytes:
+    """Return that picture as a file."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture(number)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def colour(number: int) -> list[int]:
     """Return the colour of a picture that is made."""
     return [number >> 16, number >> 8 & 255, number & 255]
@@ -121,6 +128,14 @@ class Traffic:
             job.reply = None  # the process is down, or died under it
         return job
 
+    def place(self, job: Sent) -> str:
+        """Return what the URLs of a job's outputs begin with."""
+        return f"{self.arena.uploads_net.origin}/{job.number}/"
+
+    def uploaded(self, url: str) -> bytes | None:
+        """Return what was uploaded to a URL."""
+        return self.arena.receiver.uploaded(url)
+
     @property
     def accepted(self) -> list[Sent]:
         return [job for job in self.sent if job.reply is not None and job.reply.status == 202]
@@ -140,15 +155,23 @@ class Traffic:
         if job.way in (HOOK, UPLOADED):
             body["webhook_v2"] = f"{arena.hooks_net.origin}{self._hook}"
         if job.way in (UPLOADED, SYNC_UPLOADED):
-            prefix = f"{arena.uploads_net.origin}/{job.number}"
-            body["http_upload"] = {"url_prefix": prefix, "async": job.way == UPLOADED}
+            body |= self._target(job)
         return body
+
+    def _target(self, job: Sent) -> dict[str, Any]:
+        """Return the field of a request that says where its outputs go."""
+        where = {"url_prefix": self.place(job).rstrip("/"), "async": job.way == UPLOADED}
+        return {"http_upload": where}
+
+    def _address(self, job: Sent) -> str:
+        """Return where a job's picture is fetched from."""
+        return f"{self.arena.files_net.origin}{_path(job)}"
 
     def _graph(self, job: Sent) -> Graph:
         if job.kind == READ:
             return reading(self._models[job.number % MODELS])
         if job.kind == FETCHED:
-            return loading(f"{self.arena.files_net.origin}{_path(job)}")
+            return loading(self._address(job))
         wait = 0.3 if job.number % 10 == 0 else 0.01
         return {
             "1": node("EmptyImage", width=8, height=8, batch_size=1, color=job.number),
@@ -158,10 +181,8 @@ class Traffic:
 
     def _serve_picture(self, job: Sent) -> None:
         """Put a job's picture where it is fetched from."""
-        buffer = io.BytesIO()
-        Image.fromarray(picture(job.number)).save(buffer, "PNG")
         how = {"authorization": f"Bearer {self._token}", **self.faults()}
-        self._serve(_path(job), buffer.getvalue(), **how)
+        self._serve(_path(job), png(job.number), **how)
 
     def _model(self, number: int) -> str:
         content = weights(number, MODEL_BYTES)

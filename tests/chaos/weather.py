@@ -1,4 +1,7 @@
-"""A network between two ends that drops, stalls, corrupts and reorders, as a seed says."""
+"""A network between two ends that drops, stalls, corrupts and reorders, as a seed says.
+
+It may also speak for the server: with a refusal, or with an answer that ends in its middle.
+"""
 
 from __future__ import annotations
 
@@ -45,10 +48,16 @@ class Weather(Relay):
         pieces, is_spared = 0, False
         with suppress(OSError):
             while piece := source.recv(PIECE_BYTES):
-                kind = None if is_spared else self._luck(pieces)
-                if kind == "drop":
-                    _break(source)
-                    _break(sink)
+                kind = (
+                    None
+                    if is_spared
+                    else self._luck(pieces, is_answer=piece.startswith(b"HTTP/1."))
+                )
+                if kind in _ENDS:
+                    sink.sendall(_ENDS[kind](piece, self._chance))
+                    end = _break if kind == "drop" else _hang_up
+                    end(sink)
+                    end(source)
                     return
                 # Once only: a digest finds what is wrong, unless it was hit as well.
                 is_spared = is_spared or kind is not None
@@ -56,10 +65,12 @@ class Weather(Relay):
                 pieces += 1
             _hang_up(sink)
 
-    def _luck(self, pieces: int) -> str | None:
+    def _luck(self, pieces: int, *, is_answer: bool) -> str | None:
         """Say what happens to the next piece; later ones are spared ever more often."""
         # A head is never corrupted: nothing vouches for it, and a longer length is waited for.
         kinds = [kind for kind in self._kinds if pieces or kind != "corrupt"]
+        if not is_answer:
+            kinds = [kind for kind in kinds if kind not in ("refuse", "halve")]
         if not kinds or self._chance.random() >= self._share / (1 + pieces / 4):
             return None
         self.hits += 1
@@ -93,6 +104,23 @@ _BAD: dict[str, Callable[[bytes, socket.socket, random.Random], bytes]] = {
     "stall": _stalled,
     "corrupt": _corrupted,
     "reorder": _reordered,
+}
+
+
+def _refused(_: bytes, chance: random.Random) -> bytes:
+    status = chance.choice((403, 429, 500, 503))
+    head = f"HTTP/1.1 {status} No\r\nContent-Length: 2\r\nConnection: close\r\n"
+    return f"{head}Retry-After: 1\r\n\r\nno".encode()
+
+
+def _halved(piece: bytes, chance: random.Random) -> bytes:
+    return piece[: chance.randrange(1, len(piece) + 1)]
+
+
+_ENDS: dict[str | None, Callable[[bytes, random.Random], bytes]] = {
+    "drop": lambda *_: b"",
+    "refuse": _refused,
+    "halve": _halved,
 }
 
 
