@@ -59,6 +59,13 @@ async def test_a_job_that_ends_well_succeeds(jobs: Jobs) -> None:
         assert job.state is JobState.SUCCEEDED
 
 
+async def test_an_ended_job_lets_go_of_its_uploads(jobs: Jobs) -> None:
+    with jobs.open(request(id="a")) as job:
+        job.uploaded = lambda: ("https://bucket.example/a.png",)
+        await jobs.finish(job, work)
+    assert job.uploaded is None
+
+
 async def test_a_job_that_fails_raises_what_its_work_raised(jobs: Jobs) -> None:
     async def fail() -> PromptResult:
         raise ConversionError("No.")

@@ -134,3 +134,18 @@ async def test_those_who_wait_are_told_how_many_are_before_them(turns: Turns) ->
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_one_that_waits_is_told_of_those_alone_that_run_before_it(turns: Turns) -> None:
+    told: list[int] = []
+    for n in range(PLACES):
+        await turns.wait(f"{n}", 0)
+    tasks = [waiting(turns, f"w{n}", priority=n) for n in range(3)]
+    await soon(lambda: turns.position("w0") == PLACES + 2)
+    tasks[1].cancel()
+    await soon(lambda: turns.position("w1") is None)
+    tasks.append(asyncio.ensure_future(turns.wait("urgent", 1, None, told.append)))
+    await soon(lambda: told)
+    assert told == [PLACES + 1] == [turns.position("urgent")]
+    for task in tasks:
+        task.cancel()

@@ -151,6 +151,7 @@ class Run:
 
     def drop(self) -> None:
         """Settle a run that never started and never will; called on the loop's thread."""
+        self._previews.close()
         self._settle(ExecutionInterrupted("The job was interrupted."))
 
     def _settle(self, outcome: Execution | StatelessError) -> None:
