@@ -149,3 +149,4 @@ async def test_one_that_waits_is_told_of_those_alone_that_run_before_it(turns: T
     assert told == [PLACES + 1] == [turns.position("urgent")]
     for task in tasks:
         task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
