@@ -85,7 +85,12 @@ class Turns:
 
     def position(self, run_id: str) -> int | None:
         """Return how many of our runs are before this one, None if it does not wait."""
-        return self.positions().get(run_id)
+        for place, turn in enumerate(self._handed):
+            if turn.run_id == run_id:
+                return place
+        waiting = (turn for _, _, turn, future in self._waiting if not future.done())
+        mine = next((turn for turn in waiting if turn.run_id == run_id), None)
+        return None if mine is None else self._place(mine)
 
     def positions(self) -> dict[str, int]:
         """Return how many of our runs are before each one, in their order."""

@@ -18,13 +18,12 @@ from ..jobs import Job, JobState
 from ..pipeline import Services
 from .described import described
 from .feed import Feed, frame
+from .positions import Positions
 from .recent import Recent
 from .status import ServerStatus
 
 LOOK_S = 0.1
 STATUS_S = 0.5
-POSITIONS_S = 1.0
-"""Where hundreds wait, each end changes the positions of all."""
 REFRESH_S = 5.0
 
 SHARE = 20
@@ -48,8 +47,8 @@ class Board:
         self._feed = self._new_feed()
         self._watching: list[asyncio.Task[None]] = []
         self._told: dict[str, Hashable] = {}
+        self._hold = Positions()
         self._positions: Mapping[str, int] = {}
-        self._positions_at = float("-inf")
         self._told_status: Mapping[str, Any] = {}
         self._status_at = float("-inf")
 
@@ -157,12 +156,7 @@ class Board:
     def _looked(self) -> Iterator[tuple[str, Job | None, Hashable]]:
         """Yield the jobs that are listed, each with a mark that changes when it does."""
         positions = self._jobs.positions()
-        if time.monotonic() - self._positions_at >= POSITIONS_S:
-            self._positions_at = time.monotonic()
-            self._positions = positions
-        else:
-            told = self._positions
-            self._positions = {run: told.get(run, place) for run, place in positions.items()}
+        self._positions = self._hold.told(positions)
         for run, job in self._chosen(LISTED, positions):
             yield run, job, self._mark(run, job)
 

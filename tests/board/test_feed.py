@@ -24,7 +24,7 @@ async def read(events: AsyncGenerator[bytes | None, None]) -> bytes | None:
 
 def test_an_event_is_one_line_of_json() -> None:
     said = frame("job", {"id": "a\nevent: x\r\n\n\u2028"})
-    assert said == b'event: job\ndata: {"id":"a\\nevent: x\\r\\n\\n\\u2028"}\n\n'
+    assert said == 'event: job\ndata: {"id":"a\\nevent: x\\r\\n\\n\u2028"}\n\n'.encode()
 
 
 async def test_a_reader_gets_the_snapshot_and_then_what_comes() -> None:
