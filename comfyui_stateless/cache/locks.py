@@ -45,15 +45,33 @@ else:
         return True
 
 
+_held: set[int] = set()
+"""The descriptors of the locks that this process holds."""
+
+
+def _close_in_child() -> None:
+    """Keep a process that a node forks, and that may outlive us, from holding our locks."""
+    for descriptor in _held:
+        with suppress(OSError):
+            os.close(descriptor)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_in_child)
+
+
 class Lock:
     """A lock that is held; it ends with ``release``, or with the process."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
         self._descriptor = descriptor
+        _held.add(descriptor)
 
     def release(self) -> None:
         """Let others have the lock."""
+        _held.discard(self._descriptor)
         os.close(self._descriptor)
 
     def remove(self) -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import random
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from comfyui_stateless.cache.locks import try_lock
 from tests.cache.conftest import NewCache
 from tests.cache.content import noise
 from tests.cache.origin import Origin
@@ -91,3 +95,28 @@ async def test_a_file_that_changes_between_a_kill_and_the_next_start_is_never_mi
     lease = await (await new_cache()).fetch(url)
     assert lease.path.read_bytes() == new
     assert origin.seen[-1].range is not None
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks on this system")
+def test_a_forked_child_holds_no_lock(folder: Path) -> None:
+    path = folder / "a.lock"
+    lock = try_lock(path)
+    assert lock is not None
+    held, release = os.pipe()
+    forked, begun = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(release)
+        os.write(begun, b".")
+        os.read(held, 1)
+        os._exit(0)
+    try:
+        os.read(forked, 1)
+        lock.release()
+        again = try_lock(path)
+        assert again is not None
+        again.release()
+    finally:
+        for end in (held, release, forked, begun):
+            os.close(end)
+        os.waitpid(child, 0)
