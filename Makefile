@@ -7,6 +7,7 @@
 PYTHON ?= python3
 PORT ?= 8188
 SECONDS ?= 60
+ROUNDS ?= 50
 VERSION ?= 0.3.75
 DEST ?=
 ARGS ?=
@@ -47,9 +48,11 @@ load: ## ten minutes of load; a soak: ARGS="--seconds 3600 --plot soak.svg" (ARG
 	@comfyuis=$$($(SETUP) prepare --dev) && \
 	STATELESS_TEST_COMFYUIS="$$comfyuis" $(VENV) -m tests.chaos.load $(ARGS)
 
-fuzz: ## many random requests, files and texts, then libFuzzer where atheris is to be had (SECONDS=60 each)
-	@$(SETUP) prepare --dev >/dev/null && STATELESS_TEST_FUZZ=50 $(VENV) -m pytest tests/fuzz $(ARGS)
-	@$(VENV) -m tests.fuzz.harnesses.every $(SECONDS)
+fuzz: ## random requests, files and graphs, then libFuzzer, SECONDS=60 for each parser (ROUNDS=50)
+	@comfyuis=$$($(SETUP) prepare --dev --fuzz) || exit; \
+	STATELESS_TEST_COMFYUIS="$$comfyuis" STATELESS_TEST_FUZZ=$(ROUNDS) \
+	$(VENV) -m pytest tests/fuzz tests/comfyui/test_random_graphs.py $(ARGS); \
+	status=$$?; $(VENV) -m tests.fuzz.harnesses.every $(SECONDS) && exit $$status
 
 versions: ## what needs no ComfyUI on Python 3.10 to 3.13, old and new dependencies (ARGS: --only, --quick)
 	@$(PYTHON) docker/versions.py $(ARGS)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
 
-from docker import azurite, browser, neighbours, packaging, torch_builds, workflow_packages
+from docker import azurite, browser, fuzzing, neighbours, packaging, torch_builds, workflow_packages
 from docker.environments import Environment, key_of
 from docker.steps import Console, SetupError
 
@@ -61,6 +61,10 @@ class Checkout:
         lists = self.root / "comfyui_stateless" / "workflows" / "node"
         workflow_packages.ensure(self.store / "workflow-packages", lists, self.console)
         neighbours.ensure(self.store / "neighbours", self.console, self.ensure_base().python)
+
+    def ensure_fuzzer(self) -> None:
+        """Put the fuzzer into the base where there is one for its Python; elsewhere say so."""
+        fuzzing.ensure(self.ensure_base(), self.console)
 
     def ensure_packaging_tools(self) -> None:
         """Make the environment of what builds and checks packages, images and manifests."""

@@ -49,6 +49,8 @@ def prepare(options: argparse.Namespace, checkout: Checkout) -> None:
         checkout.ensure_test_servers()
         checkout.ensure_packaging_tools()
         checkout.ensure_torch()
+    if options.fuzz:
+        checkout.ensure_fuzzer()
     versions = TESTED_VERSIONS if options.dev else TESTED_VERSIONS[:1]
     prepared = _prepare(options, checkout, versions)
     print(json.dumps([{k: str(v) for k, v in vars(comfyui).items()} for comfyui in prepared]))
@@ -87,6 +89,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     command = commands.add_parser("prepare", help=prepare.__doc__)
     command.set_defaults(run=prepare)
     command.add_argument("--dev", action="store_true", help="all that the test suite needs")
+    command.add_argument("--fuzz", action="store_true", help="and the fuzzer of `make fuzz`")
     _add_home(command)
     command = commands.add_parser("serve", help="Make a ComfyUI ready and run it.")
     command.set_defaults(run=serve)

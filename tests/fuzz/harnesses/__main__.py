@@ -8,21 +8,22 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
-import tempfile
-from pathlib import Path
 
 import atheris
+
+from tests.fuzz.harnesses.folder import FOLDER
 
 with atheris.instrument_imports(include=["comfyui_stateless", "tests.fuzz.harnesses"]):
     targets = importlib.import_module("tests.fuzz.harnesses.targets")
 
 
 def main(arguments: list[str]) -> None:
-    """Fuzz until libFuzzer ends the process; a crash leaves its input in the working folder."""
+    """Fuzz until libFuzzer ends the process; inputs that reach new code stay in the corpus."""
     name, *options = arguments
     target = targets.TARGETS[name]
     logging.disable(logging.CRITICAL)
-    corpus = Path(tempfile.mkdtemp(prefix=f"fuzz-{name}-"))
+    corpus = FOLDER / "corpus" / name
+    corpus.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(target.seeds):
         (corpus / f"seed-{number}").write_bytes(seed)
     atheris.Setup([sys.argv[0], str(corpus), *options], target.run)

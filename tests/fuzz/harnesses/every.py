@@ -1,31 +1,58 @@
-"""Fuzz every target for some seconds: ``python -m tests.fuzz.harnesses.every SECONDS``."""
+"""Fuzz every target for some seconds: ``python -m tests.fuzz.harnesses.every SECONDS``.
+
+What is found new is kept in `.comfyui/fuzz/`, for the next time to begin with; so is what broke.
+"""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
+from tests.fuzz.harnesses.folder import FOLDER
 from tests.fuzz.harnesses.targets import TARGETS
+
+SLACK_S = 120
+"""For a start, for what has been kept, and for the last input."""
 
 
 def main(seconds: int) -> int:
-    """Return how many targets broke; what broke them lies in a folder that is named."""
+    """Return how many targets broke; each input that broke one is named, with how to repeat it."""
     if find_spec("atheris") is None:
-        sys.stderr.write("atheris is not there (pip install atheris): libFuzzer is left out.\n")
+        sys.stderr.write("atheris is not there: libFuzzer is left out.\n")
         return 0
-    folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
+    crashes = FOLDER / "crashes"
+    crashes.mkdir(parents=True, exist_ok=True)
+    before = set(crashes.iterdir())
+    broken = [name for name in TARGETS if not _holds(name, seconds, crashes)]
+    sys.stderr.write(f"{len(broken)} of {len(TARGETS)} targets broke: {broken}\n")
+    for crash in sorted(set(crashes.iterdir()) - before):
+        name = crash.name.partition("-")[0]
+        sys.stderr.write(f"  python -m tests.fuzz.harnesses.again {name} {crash}\n")
+    return len(broken)
+
+
+def _holds(name: str, seconds: int, crashes: Path) -> bool:
+    """Fuzz one target; show what its fuzzer said only where it broke."""
     limits = [f"-max_total_time={seconds}", "-timeout=20", "-rss_limit_mb=2048", "-max_len=8192"]
-    broken = 0
-    for name in TARGETS:
-        options = [*limits, f"-artifact_prefix={folder}/{name}-"]
-        command = [sys.executable, "-m", "tests.fuzz.harnesses", name, "--", *options]
-        broken += subprocess.run(command, check=False).returncode != 0
-    sys.stderr.write(f"{broken} of {len(TARGETS)} targets broke; inputs are in {folder}.\n")
-    return broken
+    log = FOLDER / f"{name}.log"
+    command = [sys.executable, "-m", "tests.fuzz.harnesses", name, "--", *limits]
+    with log.open("wb") as output:
+        try:
+            ran = subprocess.run(
+                [*command, f"-artifact_prefix={crashes}/{name}-"],
+                stdout=output, stderr=subprocess.STDOUT, timeout=seconds + SLACK_S, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            sys.stderr.write(f"{name}: did not end. The log: {log}\n")
+            return False
+    said = log.read_text(errors="replace").splitlines()
+    sys.stderr.write(f"{name}: {said[-1] if said else 'nothing'}\n")
+    if ran.returncode != 0:
+        sys.stderr.write("\n".join(said[-40:]) + f"\n{name} broke. The log: {log}\n")
+    return ran.returncode == 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1])))
+    sys.exit(1 if main(int(sys.argv[1])) else 0)
