@@ -26,7 +26,7 @@ class Catalog:
         self._inputs: dict[type, Mapping[str, FileInput]] = {}
         self._probe = Probe()
         self._learning = asyncio.Lock()
-        self._learned: list[Any] = []
+        self._learned = 0
 
     def node_class(self, class_type: str) -> NodeClass | None:
         """Return what is known of a class, None if no such class is registered."""
@@ -42,12 +42,13 @@ class Catalog:
 
         A thread asks the classes: some list folders when they are asked.
         """
-        if list(nodes.NODE_CLASS_MAPPINGS.values()) == self._learned:
+        # Asked by each request: a class that has taken another's place is learned when it is met.
+        if len(nodes.NODE_CLASS_MAPPINGS) == self._learned:
             return
         async with self._learning:
             registered = list(nodes.NODE_CLASS_MAPPINGS.values())
             await asyncio.to_thread(self._learn, registered)
-            self._learned = registered
+            self._learned = len(registered)
 
     def file_inputs(self, class_type: str) -> Mapping[str, FileInput]:
         """Return the inputs of a class that name files, by input name; empty if it has none."""
