@@ -7,6 +7,7 @@ import { keyForm } from "./stateless/access.js";
 import { ADDRESS_SETTING, Context } from "./stateless/context.js";
 import { copy, save } from "./stateless/copying.js";
 import { Host } from "./stateless/host.js";
+import { menuItems } from "./stateless/node_menu.js";
 import { Panel } from "./stateless/panel.js";
 
 const TAB = "stateless-api";
@@ -46,21 +47,8 @@ function publishInput(node, input) {
   thePanel().sections.publish.add(node, input);
 }
 
-/** The entries for a node's context menu. ComfyUI's older menus take their texts for HTML. */
-function menuItems(node) {
-  const id = host.idOf(node);
-  const widgets = (node.widgets ?? []).filter(({ name, options }) => isPublishable(node, name, options));
-  if (id === null || !widgets.length) return [];
-  const options = widgets.map(({ name }) => ({
-    content: name.replace(/[<>&]/g, "?"), callback: () => publishInput(id, name),
-  }));
-  return [null, { content: "Publish as API input", has_submenu: true, submenu: { options } }];
-}
-
-function isPublishable(node, name, options) {
-  if (options?.serialize === false || typeof name !== "string") return false;
-  const { input = {} } = host.definition(node.comfyClass ?? node.type) ?? {};
-  return name in { ...input.required, ...input.optional };
+function itemsFor(node) {
+  return menuItems(host, node, publishInput);
 }
 
 /** Add to the menus of frontends that do not ask extensions for entries. */
@@ -70,7 +58,7 @@ function addToOlderMenus() {
   const before = canvas.getNodeMenuOptions;
   canvas.getNodeMenuOptions = function getNodeMenuOptions(node, ...rest) {
     const items = before.call(this, node, ...rest);
-    items.push(...menuItems(node));
+    items.push(...itemsFor(node));
     return items;
   };
 }
@@ -118,7 +106,7 @@ app.registerExtension({
       type: () => keyForm(ctx),
     },
   ],
-  getNodeMenuItems: menuItems,
+  getNodeMenuItems: itemsFor,
   afterConfigureGraph() {
     host.dispatchEvent(new Event("loaded"));
     host.graphMayHaveChanged();

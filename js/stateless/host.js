@@ -80,20 +80,26 @@ export class Host extends EventTarget {
   }
 
   /** A node by its id in the API format, where `5:3` is node 3 inside the subgraph 5. */
-  node(id) {
-    let graph = this.#graph;
-    let node = null;
-    for (const part of String(id).split(":")) {
-      node = graph?.getNodeById?.(/^\d+$/.test(part) ? Number(part) : part) ?? graph?.getNodeById?.(part);
-      if (!node) return null;
-      graph = node.subgraph;
-    }
-    return node;
+  node(id, graph = this.#graph) {
+    const text = String(id);
+    const found = nodeIn(graph, text);
+    const at = text.indexOf(":");
+    if (found || at < 0) return found; // opened in the API format, a node itself may be named `5:3`
+    const { subgraph } = nodeIn(graph, text.slice(0, at)) ?? {};
+    return subgraph ? this.node(text.slice(at + 1), subgraph) : null;
   }
 
-  /** The id of a node in the API format, null for one that lies in a subgraph's definition. */
-  idOf(node) {
-    return this.node(node.id) === node ? String(node.id) : null;
+  /**
+   * The id of a node in the API format, null for one that is not in the open graph.
+   * Of a subgraph that is used more than once, it is that of the first use.
+   */
+  idOf(node, graph = this.#graph, within = "") {
+    for (const one of graph?._nodes ?? []) {
+      if (one === node) return `${within}${one.id}`;
+      const inside = one.subgraph ? this.idOf(node, one.subgraph, `${within}${one.id}:`) : null;
+      if (inside) return inside;
+    }
+    return null;
   }
 
   /** Show a node in the middle of the canvas, selected. Returns whether it is there. */
@@ -107,11 +113,6 @@ export class Host extends EventTarget {
     canvas.centerOnNode?.(node);
     canvas.setDirty?.(true, true);
     return true;
-  }
-
-  /** The title that a node has now. */
-  titleOf(id) {
-    return this.node(id)?.title ?? "";
   }
 
   /** Give nodes new titles, as one change that can be undone. @param {Map<string, string>} titles */
@@ -170,6 +171,10 @@ export class Host extends EventTarget {
     if (!sidebar) return;
     if (sidebar.activeSidebarTabId !== id) sidebar.toggleSidebarTab?.(id);
   }
+}
+
+function nodeIn(graph, id) {
+  return graph?.getNodeById?.(/^\d+$/.test(id) ? Number(id) : id) ?? graph?.getNodeById?.(id) ?? null;
 }
 
 function place(node, spot) {

@@ -20,12 +20,11 @@ export function readEndpoint(kept, graph, found) {
   const remembered = Object.entries(isObject(kept?.inputs) ? kept.inputs : {});
   const marked = marksIn(graph, found);
   for (const [name, said] of remembered) {
-    const place = marked.get(name) ?? (canMark(String(said?.input ?? "")) ? null : said);
-    const input = place && find(found, place);
+    const input = find(found, placeOf(said, marked.get(name)));
     if (input) endpoint.inputs.push({ ...newInput(input, name), ...details(said) });
     marked.delete(name);
   }
-  for (const [name, place] of marked) endpoint.inputs.push(newInput(find(found, place), name));
+  for (const [name, [place]] of marked) endpoint.inputs.push(newInput(find(found, place), name));
   return endpoint;
 }
 
@@ -36,16 +35,26 @@ export function keptOf({ path, summary, description, inputs }) {
   return { path, summary, description, inputs: Object.fromEntries(entries) };
 }
 
+/** Where an input is: where the workflow says, if marks agree or cannot say it, else at its mark. */
+function placeOf(said, marked = []) {
+  const kept = isObject(said) ? said : {};
+  const isKept = ({ node, input }) => node === kept.node && input === kept.input;
+  if (marked.length) return marked.find(isKept) ?? marked[0];
+  return canMark(String(kept.input ?? "")) ? null : kept;
+}
+
 /**
  * The titles that nodes need for the marks to be those of `inputs`; other nodes are left alone.
- * @param {(id: string) => string} titleOf the title that a node has now
+ * A node of a subgraph that is used twice has two ids, and one title.
+ * @param {(id: string) => {title: string}|null} nodeOf the node that has an id
  */
-export function titlesFor(inputs, graph, titleOf) {
+export function titlesFor(inputs, graph, nodeOf) {
   const titles = new Map();
-  for (const [id, node] of Object.entries(graph)) {
-    const before = titleOf(id);
+  for (const [{ title: before }, ids] of idsByNode(graph, nodeOf)) {
+    const [id] = ids;
+    const node = graph[id];
     const marked = placesIn(node, before);
-    const own = inputs.filter((one) => one.node === id && canMark(one.input) && INPUT_NAME.test(one.name));
+    const own = inputs.filter((one) => ids.includes(one.node) && canMark(one.input) && INPUT_NAME.test(one.name));
     if (own.length === marked.size && own.every(({ name, input }) => marked.get(name) === input)) continue;
     const bare = [...marked.keys()].reduce(withoutMark, before);
     const isOnly = values(node).length === 1;
@@ -59,12 +68,22 @@ export function nameFor(widget, inputs) {
   return freeName(widget, new Set(inputs.map(({ name }) => name)));
 }
 
-/** The inputs that the marks of a graph name. @returns {Map<string, {node: string, input: string}>} */
+/** The ids that each node of the graph has. @returns {Map<object, string[]>} */
+function idsByNode(graph, nodeOf) {
+  const nodes = new Map();
+  for (const id of Object.keys(graph)) {
+    const node = nodeOf(id);
+    if (node) nodes.set(node, [...(nodes.get(node) ?? []), id]);
+  }
+  return nodes;
+}
+
+/** The inputs that the marks of a graph name. @returns {Map<string, Array<{node: string, input: string}>>} */
 function marksIn(graph, found) {
   const marked = new Map();
   for (const [node, said] of Object.entries(graph)) {
     for (const [name, input] of placesIn(said, said._meta?.title)) {
-      if (find(found, { node, input })) marked.set(name, { node, input });
+      if (find(found, { node, input })) marked.set(name, [...(marked.get(name) ?? []), { node, input }]);
     }
   }
   return marked;
@@ -83,7 +102,7 @@ function values(node) {
 }
 
 function find(found, place) {
-  return found.find(({ node, input }) => node === place.node && input === place.input) ?? null;
+  return found.find(({ node, input }) => node === place?.node && input === place?.input) ?? null;
 }
 
 // A workflow may come from anywhere: what it holds has to have the right types.

@@ -151,7 +151,7 @@ export class PublishSection {
     if (this.#isBroken()) return;
     const kept = keptOf(this.endpoint);
     if (JSON.stringify(kept) !== JSON.stringify(host.kept)) host.kept = kept;
-    const titles = titlesFor(this.endpoint.inputs, current.graph, (id) => host.titleOf(id));
+    const titles = titlesFor(this.endpoint.inputs, current.graph, (id) => host.node(id));
     if (titles.size) host.retitle(titles);
     host.graphMayHaveChanged();
   }
