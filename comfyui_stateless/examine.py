@@ -100,6 +100,7 @@ async def examine(
         else:
             wanted.extend(found)
     given = Given(request.credentials or (), uploads)
+    given.require_choosable(wanted)
     fetches = [_fetch(w, value, given, services) for w in wanted for value in w.values]
     for fetch in await asyncio.gather(*fetches):
         if isinstance(fetch, StatelessError):

@@ -48,8 +48,9 @@ async def prepare(
     engine.check_classes(graph, request.extra_data or {})
     await engine.learn_inputs()
     wanted = find(graph, engine.file_inputs, engine.find_file)
-    await fetcher.hold_models(graph, workspace)
     given = Given(request.credentials or (), uploads)
+    given.require_choosable(wanted)
+    await fetcher.hold_models(graph, workspace)
     brought = await all_or_first_error([fetcher.bring(w, given, workspace, tell) for w in wanted])
     fetched = {(w.node_id, w.name): b for w, b in zip(wanted, brought, strict=True)}
     graph = with_values(graph, {place: b.value for place, b in fetched.items()})

@@ -58,6 +58,9 @@ MAX_DEPTH = 100
 """Levels that a body may nest: ComfyUI copies prompts recursively, and at some 400 levels that
 ends its worker thread."""
 
+MAX_NODES = 10_000
+"""Nodes of a graph: each is looked at several times, by us and by ComfyUI, on its event loop."""
+
 MAX_CREDENTIALS = 256
 """Every URL of a request is held against each pattern."""
 
@@ -129,9 +132,12 @@ class JobRequest(WireModel):
 
     @field_validator("extra_data")
     @classmethod
-    def _pnginfo_is_an_object(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        if value and not isinstance(value.get("extra_pnginfo") or {}, dict):
-            raise ValueError("extra_pnginfo must be an object")
+    def _pnginfo_has_keywords(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        texts = (value or {}).get(FOR_FILES) or {}
+        if not isinstance(texts, dict):
+            raise ValueError(f"{FOR_FILES} must be an object")
+        if wrong := next((name for name in texts if not _is_latin_1(name)), None):
+            raise ValueError(f"{FOR_FILES} has the keyword {wrong!a}, and PNG takes Latin-1 alone")
         return value
 
     @model_validator(mode="after")
@@ -339,7 +345,7 @@ def check_graph(graph: Mapping[str, Any]) -> None:
     """Check the shape of a graph, which ComfyUI's own validation takes for granted.
 
     Raises:
-        InvalidPrompt: Names the node that is not a node.
+        InvalidPrompt: Names the node that is not a node, or says that there are too many.
     """
     if isinstance(graph.get("nodes"), list) and "links" in graph:
         raise InvalidPrompt(
@@ -347,6 +353,8 @@ def check_graph(graph: Mapping[str, Any]) -> None:
             '"Export (API)" and send that as prompt.',
             location="prompt",
         )
+    if len(graph) > MAX_NODES:
+        raise InvalidPrompt(f"A graph may have {MAX_NODES:,} nodes.", location="prompt")
     for node_id, node in graph.items():
         _check_node(f"prompt.{node_id}", node)
 
@@ -389,6 +397,10 @@ def holds_secret(name: str, value: Any) -> bool:
     return name != FOR_FILES and (
         SECRET_EXTRA_DATA.search(name) is not None or _names_a_secret(value)
     )
+
+
+def _is_latin_1(text: str) -> bool:
+    return all(character <= "\xff" for character in text)
 
 
 def _names_a_secret(value: Any) -> bool:

@@ -11,6 +11,7 @@ from comfyui_stateless.errors import InvalidPrompt, RequestError
 from comfyui_stateless.requests import (
     EXAMPLE_GRAPH,
     MAX_DEPTH,
+    MAX_NODES,
     parse_interrupt,
     parse_json,
     parse_prompt,
@@ -116,6 +117,13 @@ def test_what_is_no_graph_is_refused_with_its_place(graph: Any, location: str) -
     with pytest.raises(InvalidPrompt) as caught:
         parse_prompt(wire(prompt=graph))
     assert caught.value.location == location
+
+
+def test_a_graph_may_have_this_many_nodes_and_no_more() -> None:
+    nodes = {str(number): {"class_type": "A", "inputs": {}} for number in range(MAX_NODES)}
+    assert len(parse_prompt(wire(prompt=nodes)).prompt) == MAX_NODES
+    with pytest.raises(InvalidPrompt, match="10,000 nodes"):
+        parse_prompt(wire(prompt={**nodes, "more": nodes["1"]}))
 
 
 def test_a_graph_whose_node_is_named_nodes_is_a_graph() -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..engine import InputFile
 from ..errors import InvalidInput
 from ..inline import Inline, decode
-from ..storage.auth import Credential
-from .wanted import UPLOAD
+from ..storage.auth import Credential, is_too_much
+from .wanted import UPLOAD, Wanted, is_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,20 @@ class Given:
 
     credentials: Sequence[Credential] = field(default=(), repr=False)
     uploads: Mapping[str, Uploaded] = field(default_factory=dict)
+
+    def require_choosable(self, wanted: Iterable[Wanted]) -> None:
+        """See that there are not too many patterns for the addresses that are wanted.
+
+        Raises:
+            InvalidInput: There are: choosing among them would take too long.
+        """
+        if self.credentials and is_too_much(
+            (value for w in wanted for value in w.values if is_address(value)), self.credentials
+        ):
+            raise InvalidInput(
+                "The graph names too many addresses for so many credentials: send fewer of either.",
+                location="credentials",
+            )
 
 
 def uploaded(value: str, uploads: Mapping[str, Uploaded]) -> InputFile:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Annotated, Literal
 
@@ -13,6 +13,9 @@ MAX_PATTERN_CHARACTERS = 2048
 
 MAX_URL_CHARACTERS = 16 * 1024
 """What servers take is half of that; a longer one would keep its caller waiting."""
+
+MAX_STEPS = 5_000_000
+"""Characters of URLs that are held against patterns for one request: a second or two."""
 
 _PART = re.compile(r"\*\*|.", re.DOTALL)
 
@@ -88,6 +91,12 @@ def auth_for(url: str, credentials: Sequence[Credential]) -> Auth | None:
     if len(url) > MAX_URL_CHARACTERS:
         return None
     return next((c.auth for c in credentials if _glob(c.url_pattern).fits(url)), None)
+
+
+def is_too_much(urls: Iterable[str], credentials: Sequence[Credential]) -> bool:
+    """Say whether choosing credentials for all ``urls`` would keep other callers waiting."""
+    lengths = (len(url) for url in urls if len(url) <= MAX_URL_CHARACTERS)
+    return sum(lengths) * len(credentials) > MAX_STEPS
 
 
 class _Glob:

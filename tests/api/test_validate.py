@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import FormData
 
+from comfyui_stateless.cache import access
 from comfyui_stateless.errors import InvalidPrompt
 from comfyui_stateless.readiness import Phase
 from tests.api.conftest import Serve, Site
@@ -168,3 +169,23 @@ async def test_it_waits_for_the_server_to_be_ready(serve: Serve) -> None:
     site = await serve(phase=Phase.WARMING)
     async with site.client.post("/validate", json={"prompt": graph()}) as response:
         assert response.status == 503
+
+
+@pytest.mark.parametrize("route", ["/validate", "/prompt"])
+async def test_many_patterns_for_many_addresses_are_refused_before_they_are_compared(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, route: str
+) -> None:
+    def never(*_: object) -> None:
+        pytest.fail("a pattern was compared")
+
+    monkeypatch.setattr(access, "auth_for", never)
+    site = await serve(loading_engine())
+    urls = [f"http://127.0.0.1/{'a' * 1500}{number}" for number in range(50)]
+    auth = {"type": "bearer", "token": "t"}
+    sent = {
+        "prompt": loading_all(*(("LoadImage", url) for url in urls)),
+        "credentials": [{"url_pattern": "**a" * 300 + str(n), "auth": auth} for n in range(256)],
+    }
+    async with site.client.post(route, json=sent) as response:
+        assert response.status == 400
+        assert (await response.json())["location"] == "credentials"
