@@ -15,6 +15,9 @@ from ..wire import to_json
 KEPT = 2000
 """Events that are kept; a reader who is further behind begins anew."""
 
+GROUP = 20
+"""Readers that are woken at once; before the next are, the loop does what else is due."""
+
 
 def frame(name: str, data: Mapping[str, Any]) -> bytes:
     """Return an event in its wire form."""
@@ -35,7 +38,7 @@ class Feed:
         self._number = 0
         self._forgotten = 0
         self._latest: tuple[int, bytes] | None = None
-        self._news = asyncio.Event()
+        self._waiting: dict[asyncio.Future[bool], None] = {}
 
     def put(self, key: str, name: str, data: Mapping[str, Any]) -> None:
         """Tell the latest of a key; ``wake`` the readers when all is told."""
@@ -48,9 +51,9 @@ class Feed:
         self._latest = self._snapshot = None
 
     def wake(self) -> None:
-        """Let the readers read on."""
-        self._news.set()
-        self._news = asyncio.Event()
+        """Let the readers read on, a few at a time; call it on the loop."""
+        waiting, self._waiting = list(self._waiting), {}
+        self._release(waiting)
 
     async def follow(self, *, idle_s: float) -> AsyncGenerator[bytes | None, None]:
         """Yield the snapshot, then what comes, for ever.
@@ -59,16 +62,31 @@ class Feed:
         """
         seen = -1
         while True:
-            news = self._news
             number, events = self._number, self._since(seen)
             if events:
                 seen = number
                 yield events
                 continue
-            try:
-                await asyncio.wait_for(news.wait(), idle_s)
-            except asyncio.TimeoutError:
+            if not await self._has_news(idle_s):
                 yield None
+
+    async def _has_news(self, within_s: float) -> bool:
+        """Wait for news; say whether they came in time. Cheaper than an event with a time limit."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[bool] = loop.create_future()
+        self._waiting[future] = None
+        timer = loop.call_later(within_s, _settle, future, False)
+        try:
+            return await future
+        finally:
+            timer.cancel()
+            self._waiting.pop(future, None)
+
+    def _release(self, waiting: list[asyncio.Future[bool]]) -> None:
+        for future in waiting[:GROUP]:
+            _settle(future, True)
+        if waiting[GROUP:]:
+            asyncio.get_running_loop().call_soon(self._release, waiting[GROUP:])
 
     def _since(self, seen: int) -> bytes:
         """Return what a reader has to get who has seen events up to a number."""
@@ -92,3 +110,8 @@ class Feed:
                 break
             newer.append(event)
         return b"".join(reversed(newer))
+
+
+def _settle(future: asyncio.Future[bool], came: bool) -> None:
+    if not future.done():
+        future.set_result(came)

@@ -6,7 +6,7 @@ import asyncio
 import io
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -326,8 +326,10 @@ async def test_every_event_is_written_once_for_all_streams_and_none_without(
     gate = Gate()
     site = await serve(FakeEngine(gate))
     url = site.client.make_url("/events")
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        streams = [Stream(await session.get(url)) for _ in range(100)]
+    async with AsyncExitStack() as stack:
+        connector = aiohttp.TCPConnector(limit=0)
+        session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
+        streams = [Stream(await stack.enter_async_context(session.get(url))) for _ in range(100)]
         for stream in streams:
             await stream.until("snapshot")
         gate.is_open.set()

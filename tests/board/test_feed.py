@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
 
 from comfyui_stateless.board import feed as feeds
-from comfyui_stateless.board.feed import Feed, frame
+from comfyui_stateless.board.feed import GROUP, Feed, frame
 
 WHOLE = b"event: snapshot\ndata: {}\n\n"
 
@@ -108,3 +109,30 @@ async def test_nothing_is_yielded_where_nothing_comes() -> None:
     assert await read(events) == WHOLE
     assert [await read(events) for _ in range(3)] == [None] * 3
     await events.aclose()
+
+
+async def test_many_readers_are_woken_a_few_at_a_time() -> None:
+    feed = Feed(lambda: WHOLE)
+    readers = [feed.follow(idle_s=60) for _ in range(5 * GROUP)]
+    for reader in readers:
+        assert await read(reader) == WHOLE
+    tasks = [asyncio.ensure_future(reader.__anext__()) for reader in readers]
+    await asyncio.sleep(0)
+    told(feed, "a", 1)
+    done = [0]
+    while done[-1] < len(tasks):
+        await asyncio.sleep(0)
+        done.append(sum(task.done() for task in tasks))
+    assert max(after - before for before, after in itertools.pairwise(done)) <= GROUP
+    assert {await task for task in tasks} == {frame("job", {"value": 1})}
+    for reader in readers:
+        await reader.aclose()
+
+
+async def test_readers_who_hear_nothing_leave_nothing_behind() -> None:
+    feed = Feed(lambda: WHOLE)
+    reader = feed.follow(idle_s=0)
+    assert await read(reader) == WHOLE
+    assert [await read(reader) for _ in range(50)] == [None] * 50
+    assert not feed._waiting
+    await reader.aclose()

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import signal
+import subprocess
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import aiohttp
 
-EVERY_S = 0.25
+EVERY_S = 0.1
 SETTLED = 0.4
 """The share of the time after which caches are full, and memory is to be flat."""
 
@@ -19,7 +25,7 @@ MAX_GROWTH = 0.10
 
 MIB_OF_NOISE = 64
 FILES_OF_NOISE = 100
-READY_MS = 1000
+READY_MS = 500
 """Far above what it takes: the machine may be anyone's."""
 
 Points = list[tuple[float, float]]
@@ -61,32 +67,49 @@ class Measures:
         return found
 
 
-class Sampler:
-    """Measures a process until it is cancelled.
+@contextmanager
+def measured(url: str, pid: int) -> Iterator[Measures]:
+    """Measure a process for the block, from a process of its own: this one may be busy itself.
 
     Args:
         url: Of the API.
+
+    Yields:
+        What is filled when the block is left.
+
+    Raises:
+        RuntimeError: It could not be measured to the end.
     """
+    measures, command = Measures(), [sys.executable, "-m", __name__, url, str(pid)]
+    with TemporaryFile("w+") as file, subprocess.Popen(command, stdout=file) as sampler:
+        try:
+            yield measures
+        finally:
+            sampler.terminate()
+        if sampler.wait() != -signal.SIGTERM:
+            raise RuntimeError("What measures the server has failed.")
+        file.seek(0)
+        for line in file:
+            at, memory, files, ready = json.loads(line)
+            measures.memory.append((at, memory))
+            measures.files.append((at, files))
+            measures.ready.append((at, ready))
 
-    def __init__(self, url: str, pid: int) -> None:
-        self.measures = Measures()
-        self._url = url
-        self._process = Path(f"/proc/{pid}")
 
-    async def run(self) -> None:
-        """Measure, again and again."""
-        began = time.monotonic()
-        async with aiohttp.ClientSession() as client:
-            while True:
-                asked = time.monotonic()
-                async with client.get(f"{self._url}/ready") as response:
-                    await response.read()
-                at = time.monotonic()
-                self.measures.ready.append((at - began, (at - asked) * 1000))
-                self.measures.memory.append((at - began, resident_mib(self._process)))
-                files = len(list((self._process / "fd").iterdir()))
-                self.measures.files.append((at - began, files))
-                await asyncio.sleep(EVERY_S)
+async def sample(url: str, process: Path) -> None:
+    """Print what is measured, a line each time, for ever."""
+    began = time.monotonic()
+    async with aiohttp.ClientSession() as client:
+        while True:
+            asked = time.monotonic()
+            async with client.get(f"{url}/ready") as response:
+                await response.read()
+            at = time.monotonic()
+            files = len(list((process / "fd").iterdir()))
+            values = at - began, resident_mib(process), files, (at - asked) * 1000
+            sys.stdout.write(json.dumps(values) + "\n")
+            sys.stdout.flush()
+            await asyncio.sleep(EVERY_S)
 
 
 def resident_mib(process: Path) -> float:
@@ -124,3 +147,7 @@ def share(ordered: Sequence[float], part: float) -> float:
 
 def _mean(points: Points) -> float:
     return sum(value for _, value in points) / len(points)
+
+
+if __name__ == "__main__":
+    asyncio.run(sample(sys.argv[1], Path(f"/proc/{sys.argv[2]}")))
