@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import secrets
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -56,6 +57,61 @@ def _forms(text: str) -> Iterator[bytes]:
         yield base64.b64encode(b"\0" * shift + text.encode())[4 : 4 * (len(text) // 3)]
 
 
+class Ear:
+    """Hears all that a server says on a connection that it keeps open."""
+
+    def __init__(self, server: ComfyServer, path: str, **headers: str) -> None:
+        self.heard = bytearray()
+        self._socket = socket.create_connection(("127.0.0.1", server.port))
+        named = {"Host": f"127.0.0.1:{server.port}", **headers}
+        named = {name.replace("_", "-"): value for name, value in named.items()}
+        lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in named.items())]
+        self._socket.sendall("\r\n".join([*lines, "", ""]).encode())
+        self._thread = threading.Thread(target=self._hear)
+        self._thread.start()
+
+    def _hear(self) -> None:
+        with contextlib.suppress(OSError):
+            while data := self._socket.recv(65536):
+                self.heard += data
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._socket.close()
+
+
+class Eye:
+    """Sees the arguments of all processes of a server, again and again."""
+
+    def __init__(self, server: ComfyServer) -> None:
+        assert server.process is not None
+        self.seen: set[bytes] = set()
+        self._session, self._over = server.process.pid, threading.Event()
+        self._thread = threading.Thread(target=self._look)
+        self._thread.start()
+
+    def _look(self) -> None:
+        while not self._over.wait(0.05):
+            for folder in Path("/proc").glob("[0-9]*"):
+                with contextlib.suppress(OSError):
+                    if os.getsid(int(folder.name)) == self._session:
+                        self.seen.add((folder / "cmdline").read_bytes())
+
+    def close(self) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+WEBSOCKET = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": base64.b64encode(bytes(16)).decode(),
+}
+
+
 @dataclass
 class Site:
     """A server that knows secrets, and all that was ever heard of it."""
@@ -66,6 +122,8 @@ class Site:
     origin: Origin
     receiver: Receiver
     events: Receiver
+    ears: list[Ear]
+    eye: Eye
     replies: list[Reply] = field(default_factory=list)
 
     def post(self, route: str, body: Any) -> Reply:
@@ -91,6 +149,7 @@ class Site:
         for receiver in (self.receiver, self.events):
             parts += [json.dumps(message.body).encode() for message in receiver.messages]
             parts += [path.encode() + content for path, content in receiver.uploads.items()]
+        parts += [bytes(ear.heard) for ear in self.ears]
         return b"\n".join(parts)
 
     def files(self, *below: str) -> Iterator[Path]:
@@ -131,7 +190,14 @@ def site(each_install: Install | None, tmp_path_factory: pytest.TempPathFactory)
         server = ComfyServer(install, base, env, ("--verbose", "DEBUG"))
         stack.enter_context(server)
         server.wait_until_ready()
-        yield Site(server, vault, key, origin, receiver, events)
+        ears = [
+            Ear(server, "/ws?clientId=ear", **WEBSOCKET),
+            Ear(server, "/api/stateless/events", X_API_Key=key),
+        ]
+        eye = Eye(server)
+        for listener in (*ears, eye):
+            stack.callback(listener.close)
+        yield Site(server, vault, key, origin, receiver, events, ears, eye)
 
 
 def _secretly(receiver: Receiver, vault: Vault, what: str) -> str:
@@ -249,6 +315,10 @@ def test_what_nodes_are_given(site: Site) -> None:
             site.get(path)
         assert job.result().status == 500
     assert site.prompt(loading(url), extra_data=extra()).status == 200
+    for form in ("png", "webp", "jpeg", "avif"):
+        convert = {"format": form, "options": {"metadata": True}}
+        reply = site.prompt(loading(url), extra_data=extra(), convert_output=convert)
+        assert (reply.status, b"LoadImage" in reply.images[0]) == (200, True), form
     hook = f"{site.receiver.origin}/hook"
     assert site.prompt(telling, id="told", extra_data=extra(), webhook_v2=hook).status == 202
     assert site.receiver.wait_for("told").body["type"] == "prompt.failed"
@@ -327,6 +397,9 @@ def searched(site: Site) -> Site:
         "/history", "/queue", "/object_info", "/api/stateless/models", "/api/stateless/health",
         "/api/stateless/openapi.json", "/api/stateless/download", "/api/stateless/prompt/due",
         "/api/stateless/prompt/runs", "/system_stats", "/internal/logs/raw", "/api/jobs",
+        "/api/stateless/status", "/api/stateless/jobs", "/api/stateless/metrics",
+        "/api/stateless/workflow", "/api/stateless/ready", "/api/stateless/prompt/told/events",
+        "/api/stateless/docs", "/internal/folder_paths", "/api/stateless/prompt/told",
     ):  # fmt: skip
         site.get(path)
     return site
@@ -345,12 +418,18 @@ PLANTS = (
 
 def test_no_secret_is_in_an_answer_or_a_message(searched: Site) -> None:
     assert searched.events.messages
+    assert all(ear.heard.count(b"status") > 3 for ear in searched.ears)
     assert searched.vault.found_in(searched.said()) == set()
 
 
 def test_no_secret_is_in_the_log(searched: Site) -> None:
     assert "The stateless API is ready" in searched.server.log
     assert searched.vault.found_in(searched.server.log.encode()) == set()
+
+
+def test_no_secret_is_among_the_arguments_of_a_process(searched: Site) -> None:
+    assert any(b"main.py" in line for line in searched.eye.seen)
+    assert searched.vault.found_in(b"\n".join(searched.eye.seen)) == set()
 
 
 def test_no_secret_is_in_a_file_or_its_name(searched: Site) -> None:
