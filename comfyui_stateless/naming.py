@@ -14,8 +14,11 @@ MAX_ID_BYTES = 150
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_. -]{0,149}")
 """Ids that are safe as they are, such as UUIDs: most of them."""
 
-_HOST_FIRST = re.compile(r"[^/:?#@]*(:\d{1,5})?([/?]|$)")
-"""The beginning of a URL behind its scheme, where no user and password stand there."""
+_SCHEME = re.compile(r"\s*(?:[A-Za-z][A-Za-z0-9+.-]*:)?//")
+_AUTHORITY = re.compile(r"[^/?#]*")
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^:@]*)(?::\d{0,5})?")
+_FULL_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|localhost|[^:@]*\.[^:@.]+)(?::\d{0,5})?")
+"""One that is hardly the end of a password."""
 
 _RESERVED = frozenset('/\\:*?"<>|')
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
@@ -57,18 +60,23 @@ def output_prefix(prefix: str, safe: str, *, prepend: bool) -> str:
 def redacted(url: str) -> str:
     """Return ``url`` without what may be secret: user, password, query and fragment.
 
-    ``…`` stands where a query was left out. For messages, logs and replies.
+    ``…`` stands where a query was left out, and for all behind the scheme where it cannot be told
+    where a password ends. For messages, logs and replies.
     """
-    scheme, separator, rest = url.partition("://")
-    before, at, behind = rest.rpartition("@")
-    # A raw slash or question mark in a password would end the authority too early.
-    if at and not _HOST_FIRST.match(before):
-        rest = behind
-    place, query, _ = (rest if separator else url).partition("#")[0].partition("?")
-    if separator:
-        authority, slash, path = place.partition("/")
-        place = f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
-    return f"{place}?…" if query else place
+    start = _SCHEME.match(url)
+    scheme = start[0] if start else ""
+    place, query, _ = _without_user(url[len(scheme) :]).partition("#")[0].partition("?")
+    return f"{scheme}{place}?…" if query else f"{scheme}{place}"
+
+
+def _without_user(rest: str) -> str:
+    """Return what stands behind the user and the password, in which raw slashes may be."""
+    found = _AUTHORITY.match(rest)
+    authority = found[0] if found else ""
+    _, at, host = authority.rpartition("@")
+    tail = rest[len(authority) :]
+    is_plain = "@" not in tail or (_FULL_HOST if at else _HOST).fullmatch(host)
+    return f"{host}{tail}" if is_plain else "…"
 
 
 def leaves_folder(path: str) -> bool:
@@ -120,9 +128,10 @@ class ImageNames:
             ValueError: The prefix leads out of the output folder.
         """
         filled = _filled(prefix, width, height) if "%" in prefix else prefix
-        if leaves_folder(filled):
+        base = posixpath.normpath(filled.replace(os.sep, "/"))
+        if leaves_folder(filled) or leaves_folder(base):
             raise ValueError("filename_prefix must be a path inside the output folder.")
-        return posixpath.normpath(filled.replace(os.sep, "/"))
+        return base
 
     def next(self, base: str, batch_number: int) -> str:
         """Return the name of the next image with this base."""

@@ -135,7 +135,7 @@ class JobRequest(WireModel):
     def _pnginfo_has_keywords(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
         texts = (value or {}).get(FOR_FILES) or {}
         if not isinstance(texts, dict):
-            raise ValueError(f"{FOR_FILES} must be an object")
+            raise ValueError(f"{FOR_FILES} must be an object")  # noqa: TRY004 - pydantic's way
         if wrong := next((name for name in texts if not _is_latin_1(name)), None):
             raise ValueError(f"{FOR_FILES} has the keyword {wrong!a}, and PNG takes Latin-1 alone")
         return value

@@ -4,9 +4,11 @@ import pytest
 
 from comfyui_stateless.naming import (
     MAX_ID_BYTES,
+    ImageNames,
     header_id,
     leaves_folder,
     output_prefix,
+    redacted,
     safe_id,
     unique_name,
 )
@@ -84,3 +86,33 @@ def test_a_taken_name_gets_the_next_free_counter() -> None:
 )
 def test_a_taken_name_of_another_form_is_still_changed_readably(name: str, other: str) -> None:
     assert unique_name(name, {name}) == other
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://h/a?sig=hush#hush", "https://h/a?…"),
+        ("https://u:hush@h/a", "https://h/a"),
+        ("https://u:hu@sh@h/a", "https://h/a"),
+        ("https://u:hush@h.example/a@v1?x=@hush", "https://h.example/a@v1?…"),
+        ("https://u:hush@h/a?x=/@hush", "https://…"),
+        ("https://u:hu/sh@h/a", "https://…"),
+        ("https://u:hu?sh@h/a?x=@hush", "https://…"),
+        ("https://u:hu@s/h@h/a", "https://…"),
+        ("https://[::1]:80/a@b", "https://[::1]:80/a@b"),
+        ("https://h:80/a@b?hush", "https://h:80/a@b?…"),
+        ("//u:hush@h/a", "//h/a"),
+        (" https://u:hush@h/a", " https://h/a"),
+        ("u:hush@h/a?hush", "h/a?…"),
+        ("x?hush://h", "x?…"),
+        ("a/b.png", "a/b.png"),
+    ],
+)
+def test_nothing_secret_is_in_an_address_that_is_shown(url: str, shown: str) -> None:
+    assert redacted(url) == shown
+
+
+@pytest.mark.parametrize("prefix", ["./\\/a", ".//C:/a", "a/../C:\\a"])
+def test_a_prefix_that_becomes_absolute_is_refused(prefix: str) -> None:
+    with pytest.raises(ValueError, match="inside the output folder"):
+        ImageNames().base(prefix, 4, 4)
