@@ -121,13 +121,8 @@ def refusal(
         if node_id in plan.graph:
             found["class_type"] = plan.class_type(node_id)
     details = {"node_errors": errors}
-    if (link := dangling_link(plan.graph)) and _is_broken_link(errors):
-        node_id, name, target = link
-        return InvalidPrompt(
-            f"Node {node_id}: {name} is linked to node {target}, which is not in the graph.",
-            location=f"prompt.{node_id}.inputs.{name}",
-            details=details,
-        )
+    if (link := dangling_link(plan.graph, plan.graph)) and _is_broken_link(errors):
+        return broken_link(*link, plan, details)
     for node_id, found in errors.items():
         for first in found["errors"]:
             return InvalidPrompt(
@@ -137,6 +132,18 @@ def refusal(
             )
     message = _sentence(error) if error else "ComfyUI refused the graph."
     return InvalidPrompt(message, location="prompt", details=details)
+
+
+def broken_link(
+    node_id: str, name: str, target: str, plan: Plan, details: Mapping[str, Any]
+) -> InvalidPrompt:
+    """Return the error for a link to a node that is not there."""
+    real = plan.real_id(node_id)
+    return InvalidPrompt(
+        f"Node {real}: {name} is linked to node {target}, which is not in the graph.",
+        location=f"prompt.{real}.inputs.{name}",
+        details=details,
+    )
 
 
 def _is_broken_link(errors: Mapping[str, Any]) -> bool:

@@ -7,7 +7,7 @@ the caller's own classes and names: in replies, and to nodes that embed it in fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -191,10 +191,23 @@ def _is_link(value: Any) -> bool:
     return isinstance(value[0], str) and isinstance(value[1], (int, float))
 
 
-def dangling_link(graph: Mapping[str, Mapping[str, Any]]) -> tuple[str, str, str] | None:
-    """Return the node, the input and the missing node of a link that leads nowhere, if any."""
-    for node_id, node in graph.items():
-        for name, value in node["inputs"].items():
-            if _is_link(value) and value[0] not in graph:
+def dangling_link(
+    graph: Mapping[str, Mapping[str, Any]], starts: Iterable[str]
+) -> tuple[str, str, str] | None:
+    """Return the node, the input and the missing node of a link that leads nowhere, if any.
+
+    Args:
+        starts: The nodes from which links are followed.
+    """
+    waiting = list(starts)[::-1]
+    seen = set(waiting)
+    while waiting:
+        node_id = waiting.pop()
+        for name, value in graph[node_id]["inputs"].items():
+            if not _is_link(value) or value[0] in seen:
+                continue
+            if value[0] not in graph:
                 return node_id, name, value[0]
+            seen.add(value[0])
+            waiting.append(value[0])
     return None

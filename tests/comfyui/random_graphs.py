@@ -140,6 +140,8 @@ class Graphs:
                 if chance.random() < (0.5 if group == "optional" else wrong / 2):
                     continue
                 inputs[key] = self._input(made, key, spec, chance, wrong)
+        if chance.random() < wrong / 2:
+            inputs[chance.choice(("undeclared", "prompt", "unique_id"))] = chance.choice(WRONG)
         made[node_id] = {"class_type": name, "inputs": inputs}
         if chance.random() < wrong:
             made[node_id][chance.choice(("_meta", "is_changed", "extra", "class_type"))] = (
