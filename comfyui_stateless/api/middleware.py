@@ -101,13 +101,18 @@ def _translated(request: web.Request, error: web.HTTPException) -> StatelessErro
     if isinstance(error, web.HTTPMethodNotAllowed):
         allowed = error.headers["Allow"]
         return MethodNotAllowed(
-            f"{request.path} does not take {request.method}, but {allowed}.",
+            f"{_path(request)} does not take {request.method}, but {allowed}.",
             headers={"Allow": allowed},
         )
     if isinstance(error, web.HTTPNotFound):
-        return NotFound(f"There is no route {request.path}; the docs route lists all there are.")
+        return NotFound(f"There is no route {_path(request)}; the docs route lists all there are.")
     log.error("An unexpected HTTP error", exc_info=error)
     return StatelessError("The server failed; its log says why.")
+
+
+def _path(request: web.Request) -> str:
+    """Return the path that the client asked for: a gateway in front may have another one."""
+    return request.headers.get("X-Forwarded-Uri", request.path).partition("?")[0]
 
 
 def _answer(request: web.Request, error: StatelessError) -> web.StreamResponse:

@@ -45,6 +45,8 @@ def upstream_headers(request: web.BaseRequest) -> CIMultiDict[str]:
     kept["X-Forwarded-Proto"] = headers.get("X-Forwarded-Proto", request.scheme)
     if host := headers.get("X-Forwarded-Host", headers.get("Host")):
         kept["X-Forwarded-Host"] = host
+    # The path that the client knows, for messages: at ComfyUI the API has another one.
+    kept.setdefault("X-Forwarded-Uri", _encodable(request.rel_url.raw_path))
     return kept
 
 

@@ -73,6 +73,19 @@ async def test_a_wrong_method_is_a_405_that_says_what_is_allowed(
     assert allowed in body["error"]
 
 
+@pytest.mark.parametrize(("method", "path"), [("GET", "/nothing"), ("DELETE", "/prompt")])
+async def test_behind_a_gateway_the_path_is_named_that_the_client_asked_for(
+    serve: Serve, method: str, path: str
+) -> None:
+    site = await serve()
+    headers = {"X-Forwarded-Uri": "/comfy/that?secret=1"}
+    async with site.client.request(method, path, headers=headers) as response:
+        message = (await response.json())["error"]
+    assert "/comfy/that" in message
+    assert path not in message
+    assert "secret" not in message
+
+
 @pytest.mark.parametrize(
     ("body", "code", "location"),
     [

@@ -82,6 +82,9 @@ async def test_what_clients_of_the_original_call(http: aiohttp.ClientSession) ->
     async with http.post("/download", json={"url": "https://a.example/x"}) as answer:
         assert answer.status == 400
         assert (await answer.json())["error"]
+    async with http.delete("/prompt") as answer:
+        assert answer.status == 405
+        assert (await answer.json())["error"] == "/prompt does not take DELETE, but POST."
 
 
 async def test_the_documentation_leads_to_nothing_that_is_missing(

@@ -131,6 +131,7 @@ async def test_headers_of_requests_are_kept_but_those_of_the_connection(serve: S
     assert seen.all("X-Forwarded-For") == ["127.0.0.1"]
     assert seen.all("X-Forwarded-Proto") == ["http"]
     assert seen.all("X-Forwarded-Host") == ["api.example.com:3000"]
+    assert seen.all("X-Forwarded-Uri") == ["/prompt"]
 
 
 async def test_what_a_proxy_in_front_says_of_the_client_stays(serve: Serve) -> None:
@@ -139,12 +140,14 @@ async def test_what_a_proxy_in_front_says_of_the_client_stays(serve: Serve) -> N
         "X-Forwarded-For": "203.0.113.7",
         "X-Forwarded-Proto": "https",
         "X-Forwarded-Host": "api.example.com",
+        "X-Forwarded-Uri": "/comfy/models",
     }
     async with site.http.get("/models", headers=headers):
         pass
     assert site.comfy.last.all("X-Forwarded-For") == ["203.0.113.7, 127.0.0.1"]
     assert site.comfy.last.all("X-Forwarded-Proto") == ["https"]
     assert site.comfy.last.all("X-Forwarded-Host") == ["api.example.com"]
+    assert site.comfy.last.all("X-Forwarded-Uri") == ["/comfy/models"]
 
 
 async def test_headers_of_answers_are_kept_but_those_of_the_connection(serve: Serve) -> None:
