@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from .naming import redacted
+
 
 @dataclass(frozen=True, slots=True)
 class Proxies:
@@ -70,13 +72,18 @@ def origin_of(url: str, *, exact: bool = False) -> str:
     """
     parts = urlsplit(url.strip())
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{url!r} is no origin such as https://host:8443")
+        raise ValueError(f"{_shown(url)!r} is no origin such as https://host:8443")
     if exact and (parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc):
-        raise ValueError(f"{url!r} says more than an origin such as https://host:8443")
+        raise ValueError(f"{_shown(url)!r} says more than an origin such as https://host:8443")
     usual = {"http": 80, "https": 443}[parts.scheme]
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     port = parts.port or usual
     return f"{parts.scheme}://{host}" + ("" if port == usual else f":{port}")
+
+
+def _shown(url: str) -> str:
+    """Return an address that is wrong as it may be shown: to all clients, where settings are."""
+    return redacted(url) if "://" in url else redacted(url).rpartition("@")[2]
 
 
 def origins(text: str) -> frozenset[str]:

@@ -52,7 +52,8 @@ def require_host(
 def _setting(text: str) -> str:
     name = _plain(text)
     if not _NAME.fullmatch(name) and not _is_address(name):
-        raise ValueError(f"{text!r} is no host name such as api.example.com, without a port")
+        shown = text.rpartition("@")[2]
+        raise ValueError(f"{shown!r} is no host name such as api.example.com, without a port")
     return name
 
 

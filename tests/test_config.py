@@ -129,3 +129,24 @@ def test_a_secret_that_is_no_base64_is_wrong_and_not_repeated(
     monkeypatch.setenv("WEBHOOK_SECRET", text)
     with pytest.raises(ConfigError, match=r"WEBHOOK_SECRET: .*is no base64"):
         Settings.load()
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("AWS_ENDPOINT_URL", "junk://user:hush@host"),
+        ("AWS_ENDPOINT_URL", "user:hush@host"),
+        ("HF_ENDPOINT", "ftp://user:hush@host/?token=hush"),
+        ("HTTP_TRUSTED_ORIGINS", "http://user:hush@host"),
+        ("HTTP_TRUSTED_ORIGINS", "http://host/?token=hush"),
+        ("HTTP_AUTH_ALLOWED_ORIGINS", "https://host,user:hush@host"),
+        ("ALLOWED_HOSTS", "user:hush@host"),
+    ],
+)
+def test_what_is_wrong_is_told_to_all_clients_without_its_secrets(
+    variable: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, text)
+    with pytest.raises(ConfigError, match=variable) as caught:
+        Settings.load()
+    assert "hush" not in str(caught.value.body())

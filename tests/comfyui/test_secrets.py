@@ -195,8 +195,9 @@ def site(each_install: Install | None, tmp_path_factory: pytest.TempPathFactory)
             Ear(server, "/api/stateless/events", X_API_Key=key),
         ]
         eye = Eye(server)
-        for listener in (*ears, eye):
-            stack.callback(listener.close)
+        for ear in ears:
+            stack.callback(ear.close)
+        stack.callback(eye.close)
         yield Site(server, vault, key, origin, receiver, events, ears, eye)
 
 
