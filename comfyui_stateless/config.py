@@ -52,7 +52,9 @@ LOG_LEVELS: Mapping[str, int] = {
 class Settings(BaseSettings):
     """The settings of the extension; each field is the variable of the same name in capitals."""
 
-    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        frozen=True, env_ignore_empty=True, extra="ignore", hide_input_in_errors=True
+    )
 
     api_keys: SecretStr | None = Field(
         default=None,

@@ -37,8 +37,9 @@ NEVER_LOGGED = (
     "A request failed", "A response broke off", "never retrieved", "was never awaited", "Unclosed ",
     "ResourceWarning", "Task exception", "Exception in callback", "unhandled exception",
 )  # fmt: skip
-RUNS_NODES = ("capture.py", "learn.py", "probe.py")
-"""Where a node's own code is called from ours: what it raises passes through."""
+RUNS_NODES = ("capture.py", "learn.py", "probe.py", "runs.py")
+"""Where a node's own code is called from ours, or ours does a node's work: what is raised there is
+an execution error."""
 
 FAILED_RUNS = {(500, "execution_error"), (500, "out_of_memory")}
 """FFmpeg says that memory is short where it is given no sound."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from aiohttp.test_utils import TestServer
 
@@ -39,6 +42,13 @@ class Served:
     engine: FakeEngine
     errors: list[str] = field(default_factory=list)
 
+    def until_idle(self) -> None:
+        """Wait until no job has a folder: the last is left behind its answer's last byte."""
+        deadline = time.monotonic() + 10
+        while left := [folder for folder in self.engine.workspaces if folder.exists()]:
+            assert time.monotonic() < deadline, left
+            time.sleep(0.01)
+
 
 @contextmanager
 def served(folder: Path, **settings: Any) -> Iterator[Served]:
@@ -58,6 +68,22 @@ def served(folder: Path, **settings: Any) -> Iterator[Served]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+def send(
+    site: Served, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
+) -> tuple[int, bytes]:
+    """Send a request; return the status and the body of its answer."""
+    place = urlsplit(site.url)
+    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=20)
+    try:
+        sent = {name: value.strip().encode("latin-1") for name, value in headers.items()}
+        connection.request(method, path, body, sent)
+        response = connection.getresponse()
+        assert "\n" not in "".join(response.headers.values())
+        return response.status, response.read()
+    finally:
+        connection.close()
 
 
 async def _serving(folder: Path, settings: dict[str, Any]) -> AsyncGenerator[Served, None]:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes import graph
-from tests.fuzz.serving import Served, served
+from tests.fuzz.serving import Served, send, served
 
 TEXTS = st.one_of(
     st.text(max_size=20),
@@ -107,27 +106,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def _nothing_is_left(site: Served) -> Iterator[None]:
     threads = threading.active_count()
     yield
-    assert not any(folder.exists() for folder in site.engine.workspaces)
+    site.until_idle()
     assert not site.engine.inputs
     known = {"cache", "state"}
     assert {path.name for path in site.folder.iterdir()} <= known
     assert not [path for path in (site.folder / "cache").rglob("*") if path.is_file()]
     assert threading.active_count() <= threads + 40
-
-
-def _send(
-    site: Served, method: str, path: str, body: bytes | None, headers: dict[str, str]
-) -> tuple[int, bytes]:
-    place = urlsplit(site.url)
-    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=20)
-    try:
-        sent = {name: value.strip().encode("latin-1") for name, value in headers.items()}
-        connection.request(method, path, body, sent)
-        response = connection.getresponse()
-        assert "\n" not in "".join(response.headers.values())
-        return response.status, response.read()
-    finally:
-        connection.close()
 
 
 def _is_an_answer(status: int, body: bytes) -> None:
@@ -144,13 +128,13 @@ def test_any_prompt_is_run_or_refused(
     site: Served, prompt: Any, more: dict[str, Any], headers: dict[str, str]
 ) -> None:
     body = json.dumps({"prompt": prompt, **more}).encode()
-    _is_an_answer(*_send(site, "POST", "/prompt", body, headers))
+    _is_an_answer(*send(site, "POST", "/prompt", body, headers))
 
 
 @given(more=st.fixed_dictionaries({}, optional=FIELDS))
 def test_any_field_beside_a_graph_is_taken_or_refused(site: Served, more: dict[str, Any]) -> None:
     body = json.dumps({"prompt": graph(), **more}).encode()
-    status, answer = _send(site, "POST", "/prompt", body, {})
+    status, answer = send(site, "POST", "/prompt", body, {})
     _is_an_answer(status, answer)
     if status == 200 and "id" in more:
         assert json.loads(answer)["id"] == more["id"]
@@ -159,7 +143,7 @@ def test_any_field_beside_a_graph_is_taken_or_refused(site: Served, more: dict[s
 @pytest.mark.parametrize("route", ["/validate", "/interrupt", "/download", "/workflow/a"])
 @given(body=st.one_of(VALUES.map(lambda v: json.dumps(v).encode()), st.binary(max_size=40)))
 def test_any_body_is_taken_or_refused(site: Served, route: str, body: bytes) -> None:
-    _is_an_answer(*_send(site, "POST", route, body, {}))
+    _is_an_answer(*send(site, "POST", route, body, {}))
 
 
 @given(url=TEXTS, folder=TEXTS, name=TEXTS)
@@ -167,7 +151,7 @@ def test_any_download_is_refused_that_leads_nowhere(
     site: Served, url: str, folder: str, name: str
 ) -> None:
     body = json.dumps({"url": url, "model_type": folder, "filename": name, "wait": True}).encode()
-    status, answer = _send(site, "POST", "/download", body, {})
+    status, answer = send(site, "POST", "/download", body, {})
     _is_an_answer(status, answer)
     assert status >= 400
 
@@ -185,7 +169,7 @@ def test_any_path_has_an_answer(
     site: Served, method: str, place: str, text: str, headers: dict[str, str]
 ) -> None:
     path = place.format(quote(text.encode("utf-8", "surrogatepass"), safe="."))
-    _is_an_answer(*_send(site, method, path, None, headers))
+    _is_an_answer(*send(site, method, path, None, headers))
 
 
 @given(
@@ -199,7 +183,7 @@ def test_any_form_is_run_or_refused(
     fields = [("request", "", json.dumps({"prompt": graph()}).encode()), *parts]
     body = b"".join(_part(*field) for field in fields) + ending
     headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-    _is_an_answer(*_send(site, "POST", "/prompt", body, headers))
+    _is_an_answer(*send(site, "POST", "/prompt", body, headers))
 
 
 def _part(name: str, filename: str, content: bytes) -> bytes:
@@ -211,5 +195,5 @@ def test_what_is_served_is_in_this_folder(tmp_path: Path) -> None:
     with served(tmp_path / "inside") as site:
         for text in ("../out", "/../out", "..%2fout", "%2e%2e/out"):
             body = json.dumps({"prompt": graph(text), "id": text}).encode()
-            _is_an_answer(*_send(site, "POST", "/prompt", body, {}))
+            _is_an_answer(*send(site, "POST", "/prompt", body, {}))
     assert [path.name for path in tmp_path.iterdir()] == ["inside"]
