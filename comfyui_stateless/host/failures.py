@@ -16,6 +16,9 @@ from ..errors import (
 )
 from .plan import Plan, dangling_link
 
+MAX_MESSAGE = 10_000
+"""Characters of a node's own message that are passed on."""
+
 _MEMORY_TYPE = re.compile(r"(^|\.)(OutOfMemoryError|MemoryError)$")
 _MEMORY_TEXT = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
 _DEVICE_TEXT = re.compile(
@@ -45,7 +48,7 @@ def node_failure(data: Mapping[str, Any], plan: Plan, secrets: Iterable[str]) ->
     node_id = plan.real_id(str(data.get("node_id")))
     class_type = plan.class_type(node_id) if node_id in plan.graph else data.get("node_type")
     exception_type = str(data.get("exception_type", ""))
-    message = without(str(data.get("exception_message", "")).strip(), secrets)
+    message = _short(without(str(data.get("exception_message", "")).strip(), secrets))
     out_of_memory = _MEMORY_TYPE.search(exception_type) or _MEMORY_TEXT.search(message)
     return (OutOfMemory if out_of_memory else ExecutionError)(
         f"{class_type} (node {node_id}) failed: {message or exception_type}",
@@ -73,9 +76,21 @@ def worker_death(
             "node_id": node_id,
             "class_type": class_type,
             "exception_type": kind,
-            "exception_message": without(str(error), secrets),
+            "exception_message": _short(without(_text(error), secrets)),
         },
     )
+
+
+def _short(message: str) -> str:
+    """Return the beginning of a message: some hold a whole tensor, or the graph."""
+    return message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]}…"
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - whatever its class does
+        return ""
 
 
 def breaks_device(error: StatelessError) -> bool:

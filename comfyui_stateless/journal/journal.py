@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import StorageError
+from ..wire import to_json
 from . import records
 from .failures import translated
 from .files import Stored
@@ -282,7 +283,7 @@ class Journal:
         room = self._limits.result_max_bytes - self._writer.submit(_result_bytes).result()
         sizes = {name: _size(source) for name, source in files.items()}
         fitting = {name: source for name, source in files.items() if sizes[name] <= room}
-        whole = json.dumps(meta, ensure_ascii=False, separators=(",", ":")).encode()
+        whole = to_json(meta)
         with self._files.staged({WHOLE: whole, **fitting}) as stored:
             named = {name: stored.get(name, Stored(sizes[name])) for name in files}
             yield {WHOLE: stored[WHOLE], **named}
