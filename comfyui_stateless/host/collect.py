@@ -161,5 +161,8 @@ def _locate(entry: Mapping[str, Any]) -> tuple[Path, Path] | None:
     """
     base = Path(os.path.realpath(folder_paths.get_directory_by_type(entry.get("type") or "output")))
     below = Path(str(entry.get("subfolder") or ""), entry["filename"])
-    path = Path(os.path.realpath(base / below))
-    return (base, path) if path.is_relative_to(base) and path.is_file() else None
+    try:
+        path = Path(os.path.realpath(base / below))
+        return (base, path) if path.is_relative_to(base) and path.is_file() else None
+    except (OSError, ValueError):  # no name of a file: too long, or with a NUL
+        return None
