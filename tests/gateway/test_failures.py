@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import struct
@@ -9,6 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from comfyui_stateless import stalls
 from comfyui_stateless.launcher.life import Phase
 from tests.fakes import eventually
 from tests.gateway.conftest import Serve, Site
@@ -320,3 +322,23 @@ async def test_no_secret_is_logged(serve: Serve, caplog: pytest.LogCaptureFixtur
     await site.raw(b"POST /prompt?token=hush HTTP/9\r\nhush\r\n\r\n")
     assert "A request got no answer" in caplog.text
     assert "hush" not in caplog.text
+
+
+async def test_a_client_that_never_reads_its_answer_is_ended(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def endless(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(PIECE * 50)
+
+    monkeypatch.setattr(stalls, "UNREAD_S", 0.1)
+    site = await serve(endless)
+    _, writer = await asyncio.open_connection("127.0.0.1", site.gateway.port, limit=1)
+    writer.write(b"GET /prompt/a HTTP/1.1\r\nHost: a\r\n\r\n")
+    await eventually(lambda: site.comfy.connections == 1)
+    await eventually(lambda: site.comfy.connections == 0)
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
