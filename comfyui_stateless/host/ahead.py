@@ -22,6 +22,7 @@ import nodes
 from comfy_execution.utils import get_executing_context
 
 from .loading import THREAD, Key, Load, Loader, Loading
+from .originals import is_original
 
 LOADERS = {"LoadImage": ("image",), "LoadImageMask": ("image", "channel")}
 """The loaders whose work is done ahead, with the inputs of their function."""
@@ -153,7 +154,7 @@ def _is_comfyuis(registered: Any, name: str) -> bool:
     function = getattr(registered, FUNCTION, None)
     return (
         getattr(registered, "FUNCTION", None) == FUNCTION
-        and getattr(function, "__module__", None) == nodes.__name__
+        and is_original(function, nodes.__name__)
         and getattr(function, "__qualname__", None) == f"{name}.{FUNCTION}"
         and isinstance(vars(registered).get("IS_CHANGED"), classmethod)
     )

@@ -20,13 +20,17 @@ class Canceller:
     """Stops runs in the background: whoever wanted them waits no longer.
 
     Args:
-        queue: ComfyUI's PromptQueue.
+        server: ComfyUI's PromptServer.
     """
 
-    def __init__(self, queue: Any) -> None:
-        self._queue = queue
+    def __init__(self, server: Any) -> None:
+        self._server = server
         self._tasks: set[asyncio.Task[None]] = set()
         self._stuck: set[str] = set()
+
+    @property
+    def _queue(self) -> Any:
+        return self._server.prompt_queue  # a pack may put its own in place
 
     def stop(self, run: Run) -> None:
         """Begin to stop a run; it is over when ComfyUI has let go of it."""
@@ -40,21 +44,22 @@ class Canceller:
         return "A node does not stop although its job was cancelled." if self._stuck else None
 
     async def _stop(self, run: Run) -> None:
-        if self._queue.delete_queue_item(lambda item: item[1] == run.prompt_id):
-            run.drop()
-            return
         loop = asyncio.get_running_loop()
         began = loop.time()
         while not run.is_over:
-            if not self._interrupt(run):
-                run.drop()  # somebody cleared ComfyUI's queue: the run will never come
-                return
-            await asyncio.sleep(REPEAT_S)
-            if loop.time() - began > STUCK_AFTER_S:
+            is_late = loop.time() - began > STUCK_AFTER_S
+            if self._is_taken_out(run) or not self._interrupt(run, is_late=is_late):
+                run.drop()  # it was waiting, or somebody cleared ComfyUI's queue: it never comes
+            elif is_late:
                 self._stuck.add(run.prompt_id)
+            if not run.is_over:
+                await asyncio.sleep(REPEAT_S)
         self._stuck.discard(run.prompt_id)
 
-    def _interrupt(self, run: Run) -> bool:
+    def _is_taken_out(self, run: Run) -> bool:
+        return bool(self._queue.delete_queue_item(lambda item: item[1] == run.prompt_id))
+
+    def _interrupt(self, run: Run, *, is_late: bool) -> bool:
         """Raise ComfyUI's flag if it would hit this very run; say whether ComfyUI has the run.
 
         The flag is one for all prompts, and reset when a prompt begins: raised too early it is
@@ -66,5 +71,8 @@ class Canceller:
             if any(item[1] == run.prompt_id for item in running):
                 nodes.interrupt_processing(True)
                 return True
-            # A run that is about to be reported has left both places already.
-            return run.finishing or any(item[1] == run.prompt_id for item in self._queue.queue)
+            # A run that is about to be reported has left both places already; one that another
+            # pack holds back comes to them later.
+            is_held = not run.was_there and not is_late
+            is_queued = any(item[1] == run.prompt_id for item in self._queue.queue)
+            return run.finishing or is_held or is_queued

@@ -22,6 +22,7 @@ from comfy.cli_args import args
 from comfy_execution.utils import get_executing_context
 
 from ..naming import leaves_folder
+from .originals import is_original
 
 FOLDER_CLASS = "StatelessFolder"
 PREFIX = "filename_prefix"
@@ -35,10 +36,11 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Saver:
-    """A saver of ours: the name that it is registered under, and whether it passes images on."""
+    """A saver of ours: the name that it is registered under, its class, whether it passes images on."""
 
     name: str
     passes_on: bool
+    node_class: type
 
 
 class Metadata:
@@ -93,26 +95,32 @@ class Savers:
 
     def __init__(self, runs: Runs) -> None:
         self._runs = runs
-        self._bases: dict[str, type] = {}
+        self._bases: dict[str, tuple[Any, Any]] = {}
         self._savers: dict[str, Saver | None] = {}
-        nodes.NODE_CLASS_MAPPINGS.setdefault(FOLDER_CLASS, StatelessFolder)
 
     def saver(self, class_type: str) -> Saver | None:
-        """Return our saver for a class_type, None where there is none."""
+        """Return our saver for a class_type, None where there is none.
+
+        Our classes are registered anew each time: a pack may have taken away what it does not know.
+        """
+        registered = nodes.NODE_CLASS_MAPPINGS
+        registered[FOLDER_CLASS] = StatelessFolder
         if class_type not in _SAVES:
             return None
-        base = nodes.NODE_CLASS_MAPPINGS.get(class_type)
-        if base is not self._bases.get(class_type):
-            self._bases[class_type] = base
-            self._savers[class_type] = self._registered(class_type, base)
-        return self._savers[class_type]
+        base = registered.get(class_type)
+        known = (base, getattr(base, "save_images", None))
+        if known != self._bases.get(class_type):
+            self._bases[class_type] = known
+            self._savers[class_type] = self._made(class_type, base)
+        if saver := self._savers[class_type]:
+            registered[saver.name] = saver.node_class
+        return saver
 
-    def _registered(self, class_type: str, base: Any) -> Saver | None:
+    def _made(self, class_type: str, base: Any) -> Saver | None:
         if not _saves_as_comfyui(base, *_SAVES[class_type]):
             return None
-        name = f"Stateless{class_type}"
-        nodes.NODE_CLASS_MAPPINGS[name] = capturing(base, self._runs)
-        return Saver(name, passes_on=bool(base.RETURN_TYPES))
+        passes_on = bool(base.RETURN_TYPES)
+        return Saver(f"Stateless{class_type}", passes_on, capturing(base, self._runs))
 
 
 def capturing(base: Any, runs: Runs) -> type:
@@ -223,8 +231,10 @@ _SAVES = {
 
 def _saves_as_comfyui(base: Any, module: str, name: str) -> bool:
     function = getattr(base, "save_images", None)
+    defined_in = getattr(function, "__module__", "")
     return (
         getattr(base, "FUNCTION", None) == "save_images"
         and getattr(function, "__qualname__", "") == name
-        and getattr(function, "__module__", "").replace("\\", "/").rpartition("/")[2] == module
+        and defined_in.replace("\\", "/").rpartition("/")[2] == module
+        and is_original(function, defined_in)
     )

@@ -108,12 +108,17 @@ class Files:
             yield NodeFile(node_id, name, _is_temp(entry), self._take(base, path))
 
     def _is_own(self, base: Path, path: Path) -> bool:
-        return path.relative_to(base).parts[0] == self._folder.name
+        """Say whether a file lies in the run's folder, wherever a pack has had that put."""
+        parts = path.relative_to(base).parts
+        if self._folder.name in parts[1:]:
+            self._folder.discard(base.joinpath(*parts[: parts.index(self._folder.name) + 1]))
+        return self._folder.name in parts
 
     def _as_it_lies(
         self, node_id: str, entry: Mapping[str, Any], base: Path, path: Path
     ) -> NodeFile:
-        name = PurePath(*path.relative_to(base).parts[2:]).as_posix()
+        parts = path.relative_to(base).parts
+        name = PurePath(*parts[parts.index(self._folder.name) + 2 :]).as_posix()
         return NodeFile(node_id, name, _is_temp(entry), path)
 
     def _own_name(self, name: PurePath) -> str:

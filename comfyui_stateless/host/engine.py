@@ -66,7 +66,6 @@ class ComfyEngine:
 
     def __init__(self, server: Any, cache_folder: Path | None = None) -> None:
         self._server = server
-        self._queue = server.prompt_queue
         self._runs = Runs()
         self._catalog = Catalog()
         self._folders = Folders()
@@ -76,18 +75,19 @@ class ComfyEngine:
         self._watchdog = Watchdog(server, self._runs)
         self._submission = Submission(server, self._catalog, Savers(self._runs), self._expanders)
         self._ahead = Ahead(self._runs)
-        self._canceller = Canceller(self._queue)
+        self._canceller = Canceller(server)
+        self._events = Events(server, self._runs, self._expanders, self._tell_status)
         self.on_status: Callable[[Mapping[str, Any]], None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._learning: asyncio.Task[None] | None = None
 
     def install(self) -> None:
         """Put our hooks into ComfyUI."""
-        Events(self._server, self._runs, self._expanders, self._tell_status).install()
+        self._events.install()
         self._watchdog.install()
         self._ahead.install()
         Discretion(self._runs).install()
-        self._server.app.middlewares.append(sparing(self._queue, self._runs))
+        self._server.app.middlewares.append(sparing(self._server, self._runs))
 
     async def start(self) -> None:
         """Delete what a killed process left, and see that the output folder can be written.
@@ -97,6 +97,7 @@ class ComfyEngine:
         Raises:
             OSError: It cannot.
         """
+        self._events.hold()  # all packs are loaded now
         self._watchdog.remember()
         self._learning = asyncio.ensure_future(self.learn_inputs())
         await asyncio.to_thread(sweep)
@@ -147,7 +148,7 @@ class ComfyEngine:
         return ComfyRunnable(self, accepted, workspace, loads)
 
     def queue_depth(self) -> int:
-        return int(self._queue.get_tasks_remaining())
+        return int(self._server.prompt_queue.get_tasks_remaining())
 
     def trouble(self) -> str | None:
         return self._watchdog.trouble() or self._canceller.trouble()
@@ -186,12 +187,14 @@ class ComfyEngine:
             ended()
 
         run = Run(accepted, folder, loads, observer, over)
+        self._events.hold()
         folder.busy()
         self._runs.add(run)
         self._watch()
         if previews := observer.wants("preview"):
             self._server.sockets_metadata[run.client_id] = SUPPORT
         run.item = self._submission.put(accepted, run.client_id, previews=previews)
+        self._watchdog.note(run)
         try:
             return await run.result()
         except asyncio.CancelledError:
@@ -213,6 +216,7 @@ class ComfyEngine:
     async def _watched(self) -> None:
         while self._runs.all():
             await asyncio.sleep(WATCH_INTERVAL_S)
+            self._events.hold()
             self._watchdog.look()
             self._watchdog.put_back()
 
@@ -251,7 +255,7 @@ def _models() -> dict[str, list[str]]:
 def _files_of(folder: str) -> list[str]:
     try:
         return list(folder_paths.get_filename_list(folder))
-    except OSError:
+    except Exception:  # packs register folders, and list them in ways of their own
         log.warning("The model folder %s could not be listed", folder, exc_info=True)
         return []
 

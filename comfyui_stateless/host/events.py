@@ -8,8 +8,10 @@ it.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from comfy_execution.graph import DynamicPrompt
@@ -17,6 +19,8 @@ from comfy_execution.progress import WebUIProgressHandler
 
 from .learn import Expanders
 from .runs import CLIENT, Run, Runs
+
+log = logging.getLogger("comfyui_stateless.host")
 
 TEXT = 3
 """The binary event of progress texts, which carries no prompt id."""
@@ -28,6 +32,9 @@ STATES = "_send_progress_state"
 """What makes, at each step of any node, a list of all nodes: for large graphs a dear one."""
 
 INSTALLED = "_comfyui_stateless_installed"
+
+PROBE = f"{CLIENT}probe"
+"""The client of an event that only tells whether we hear events."""
 
 
 class Events:
@@ -47,18 +54,21 @@ class Events:
         on_status: Callable[[Mapping[str, Any]], None],
     ) -> None:
         self._server = server
-        self._queue = server.prompt_queue
         self._runs = runs
         self._expanders = expanders
-        self._status = _Latest(server.loop, _method(server, "send_sync"), on_status)
+        self._status = _Latest(server.loop, on_status)
+        self._is_installed = False
+        self._hears = False
+        self._send_sync: Any = None
+        self._task_dones: list[Any] = []
 
     def install(self) -> None:
         """Put the wrappers in place; doing it again changes nothing."""
         if getattr(self._server, INSTALLED, False):
             return
         setattr(self._server, INSTALLED, True)
-        self._server.send_sync = self._wrapped_send_sync(_method(self._server, "send_sync"))
-        self._queue.task_done = self._wrapped_task_done(_method(self._queue, "task_done"))
+        self._is_installed = True
+        self.hold()
         original = DynamicPrompt.get_original_prompt
 
         def get_original_prompt(dynamic: Any, *args: Any, **kwargs: Any) -> Any:
@@ -71,6 +81,30 @@ class Events:
         if states is not None:
             setattr(WebUIProgressHandler, STATES, self._wrapped_states(states))
 
+    def hold(self) -> None:
+        """Wrap anew what packs have replaced since, and the queue that they have put in place.
+
+        Cheap where nothing has changed.
+        """
+        if not self._is_installed:
+            return
+        server, queue = self._server, self._server.prompt_queue
+        if server.send_sync is not self._send_sync and not self._is_told():
+            server.send_sync = self._wrapped_send_sync(_method(server, "send_sync"))
+        self._send_sync = server.send_sync
+        if not any(queue.task_done is known for known in self._task_dones):
+            queue.task_done = self._wrapped_task_done(_method(queue, "task_done"))
+            self._task_dones.append(queue.task_done)
+
+    def _is_told(self) -> bool:
+        """Say whether what is sent comes by us, by sending something to nobody."""
+        self._hears = False
+        try:
+            self._server.send_sync("executing", {"node": None, "prompt_id": PROBE}, PROBE)
+        except Exception:  # noqa: BLE001  another pack's: it hears of no run of ours then
+            return False
+        return self._hears
+
     def _wrapped_send_sync(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def send_sync(event: Any, data: Any, *args: Any, **kwargs: Any) -> Any:
             sid = args[0] if args else kwargs.get("sid")
@@ -78,9 +112,10 @@ class Events:
             if run is not None:
                 return run.record(event, data)
             if isinstance(sid, str) and sid.startswith(CLIENT):
+                self._hears = self._hears or sid == PROBE
                 return None  # of a run that is over already
-            if event == "status" and sid is None:
-                return self._status.send(event, data, *args, **kwargs)
+            if event == "status" and sid is None and not self._status.is_sending:
+                return self._status.send(original, event, data, *args, **kwargs)
             return original(event, data, *args, **kwargs)
 
         return send_sync
@@ -108,19 +143,25 @@ class Events:
             item_id = args[0] if args else kwargs["item_id"]
             history = args[1] if len(args) > 1 else kwargs.get("history_result") or {}
             status = args[2] if len(args) > 2 else kwargs.get("status")
-            item = self._queue.currently_running.get(item_id)
+            queue = self._server.prompt_queue
+            item = queue.currently_running.get(item_id)
             run = self._runs.get(item[1]) if item else None
             if item:
                 self._expanders.learn(item[2], history)
             if run is None:
                 return original(*args, **kwargs)
             run.finishing = True
-            result = original(*args, **kwargs)
-            self._queue.delete_history_item(run.prompt_id)
-            run.finish(history, status)
-            # Newer ComfyUI goes on to register the files in its database of assets.
-            history["outputs"] = {}
-            return result
+            try:
+                return original(*args, **kwargs)
+            except Exception:
+                # Raising would end ComfyUI's worker thread, and with it everybody's prompts.
+                log.exception("A pack failed at the end of run %s", run.prompt_id)
+                queue.currently_running.pop(item_id, None)
+            finally:
+                queue.delete_history_item(run.prompt_id)
+                run.finish(history, status)
+                # Newer ComfyUI goes on to register the files in its database of assets.
+                history["outputs"] = {}
 
         return task_done
 
@@ -130,7 +171,7 @@ def _method(owner: Any, name: str) -> Callable[..., Any]:
 
     What we put on the object hides the class from those who wrap the method there later.
     """
-    if name in vars(owner):
+    if name in vars(owner) or not hasattr(type(owner), name):
         return getattr(owner, name)  # type: ignore[no-any-return]  # untyped module
 
     def method(*args: Any, **kwargs: Any) -> Any:
@@ -140,30 +181,39 @@ def _method(owner: Any, name: str) -> Callable[..., Any]:
 
 
 class _Latest:
-    """Sends the latest of many events, at most once in ``STATUS_INTERVAL_S``."""
+    """Sends the latest of many events, at most once in ``STATUS_INTERVAL_S``.
+
+    Attributes:
+        is_sending: One is on its way, and may come by us again where we have wrapped twice.
+    """
 
     def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        send: Callable[..., Any],
-        sent: Callable[[Mapping[str, Any]], None],
+        self, loop: asyncio.AbstractEventLoop, sent: Callable[[Mapping[str, Any]], None]
     ) -> None:
         self._loop = loop
-        self._send = send
         self._sent = sent
         self._lock = threading.Lock()
-        self._latest: tuple[Any, Any, tuple[Any, ...], dict[str, Any]] | None = None
+        self._latest: tuple[Callable[[], Any], Any] | None = None
+        self.is_sending = False
 
-    def send(self, event: Any, data: Any, *args: Any, **kwargs: Any) -> None:
+    def send(
+        self, send: Callable[..., Any], event: Any, data: Any, *args: Any, **more: Any
+    ) -> None:
         with self._lock:
-            waiting, self._latest = self._latest is not None, (event, data, args, kwargs)
+            waiting = self._latest is not None
+            self._latest = (partial(send, event, data, *args, **more), data)
         if not waiting:
             self._loop.call_soon_threadsafe(self._loop.call_later, STATUS_INTERVAL_S, self._flush)
 
     def _flush(self) -> None:
         with self._lock:
             latest, self._latest = self._latest, None
-        if latest is not None:
-            event, data, args, kwargs = latest
-            self._send(event, data, *args, **kwargs)
-            self._sent(data)
+        if latest is None:
+            return
+        send, data = latest
+        self.is_sending = True
+        try:
+            send()
+        finally:
+            self.is_sending = False
+        self._sent(data)

@@ -7,6 +7,8 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import nodes
+
 from ..engine import CapturedImage, Execution, Observer
 from ..errors import ExecutionInterrupted, StatelessError
 from ..naming import ImageNames
@@ -38,6 +40,7 @@ class Run:
         prompt_id: ComfyUI's id of the prompt.
         loads: What is loaded ahead for it.
         item: What lies in ComfyUI's queue.
+        was_there: ComfyUI's queue has had it; another pack may hold it back before.
         finishing: ComfyUI is about to report the end, so the prompt is in no queue.
         stopping: The run is not wanted any more.
         secrets: Texts that nobody but its nodes may see.
@@ -57,6 +60,7 @@ class Run:
         self.plan = accepted.plan
         self._shown = accepted.shown
         self.item: tuple[Any, ...] = ()
+        self.was_there = False
         self.finishing = False
         self.stopping = False
         self.node_id: str | None = None
@@ -67,6 +71,7 @@ class Run:
         self._loop = asyncio.get_running_loop()
         self._future: asyncio.Future[Execution] = self._loop.create_future()
         self._over = False
+        self._is_finished = False
         self._names = ImageNames()
         self._metadata: dict[bool, Metadata] = {}
         self._presented: dict[str, Any] | None = None
@@ -133,7 +138,11 @@ class Run:
         """Settle the run with what ComfyUI says of it; called on the thread that runs nodes.
 
         Files that lie among ComfyUI's own are taken now, before the next prompt can write there.
+        Said again, it changes nothing: we may hear it twice where packs have wrapped us.
         """
+        if self._is_finished:
+            return
+        self._is_finished = True
         self._times.end()
         self._previews.close()
         # ComfyUI says so a little later, when the run may be forgotten already.
@@ -201,6 +210,8 @@ class Run:
             self.loads.note_cached(data["nodes"])
             self._times.cached(filter(None, map(self.plan.shown_id, data["nodes"])))
         elif event == "execution_start":
+            if self.stopping:
+                nodes.interrupt_processing(True)  # another pack held it back when it was stopped
             self._times.start()
             self._observer.started()
 

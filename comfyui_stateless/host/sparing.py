@@ -20,20 +20,20 @@ log = logging.getLogger("comfyui_stateless.host")
 ROUTES = frozenset({"/interrupt", "/api/interrupt"})
 
 
-def sparing(queue: Any, runs: Runs) -> Middleware:
+def sparing(server: Any, runs: Runs) -> Middleware:
     """Return a middleware for ComfyUI's application that spares our runs.
 
     One that is named by its prompt id is stopped: that somebody has found out and means it.
 
     Args:
-        queue: ComfyUI's PromptQueue.
+        server: ComfyUI's PromptServer.
     """
 
     @web.middleware
     async def spare(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.method == "POST" and request.path in ROUTES:
             named = await _named(request)
-            running = _running(queue)
+            running = _running(server.prompt_queue)
             if named not in running and any(map(runs.get, running)):
                 log.info("An interruption from ComfyUI's own route spares the job that runs")
                 return web.Response()

@@ -21,10 +21,11 @@ from ..engine import Graph, PreparedPrompt
 from ..requests import holds_secret
 from .capture import Savers
 from .catalog import Catalog
-from .failures import refusal, unknown_classes
+from .failures import broken_link, refusal, unknown_classes
 from .files import RunFolder
 from .learn import Expanders
-from .plan import Plan, copied, plan
+from .originals import is_original
+from .plan import Plan, copied, dangling_link, plan
 
 SENSITIVE = tuple(execution.SENSITIVE_EXTRA_DATA_KEYS)
 
@@ -100,7 +101,8 @@ class Submission:
         """Plan a prompt and check it as ComfyUI does.
 
         Off the loop, since loaders list folders; but what was quick with the same classes the
-        last time is done at once, as a thread would cost more than the check.
+        last time is done at once, as a thread would cost more than the check. And so is what a
+        pack has wrapped: that may wait for something of the loop.
 
         Raises:
             InvalidPrompt: With ComfyUI's own node errors.
@@ -175,6 +177,11 @@ class Submission:
         return graph, data.get("extra_data", {})
 
     async def _validated(self, prompt_id: str, made: Plan, folder: RunFolder) -> list[str]:
+        if not is_original(execution.validate_prompt, execution.__name__):
+            found = await execution.validate_prompt(prompt_id, made.graph, None)
+            if made.folders:
+                await asyncio.to_thread(_make_folders, made, folder)
+            return _outputs(made, found)
         classes = frozenset(node["class_type"] for node in made.graph.values())
         if not made.folders and self._seconds.get(classes, QUICK_S) < QUICK_S:
             began = time.perf_counter()
@@ -185,11 +192,7 @@ class Submission:
             found = await loop.run_in_executor(
                 self._validator, self._validate, prompt_id, made, folder, classes
             )
-        valid, error, outputs, node_errors = found
-        if not valid or node_errors:
-            raise refusal(error, node_errors, made)
-        wanted = set(outputs)
-        return [node_id for node_id in made.graph if node_id in wanted]
+        return _outputs(made, found)
 
     def _validate(
         self, prompt_id: str, made: Plan, folder: RunFolder, classes: frozenset[str]
@@ -201,10 +204,26 @@ class Submission:
         if len(self._seconds) >= MAX_KNOWN:
             self._seconds.clear()
         self._seconds[classes] = time.perf_counter() - began
-        base = Path(folder_paths.get_output_directory())
-        for below in made.folders.values():
-            folder.make(base, *Path(below).parts[1:])
+        _make_folders(made, folder)
         return found
+
+
+def _make_folders(made: Plan, folder: RunFolder) -> None:
+    base = Path(folder_paths.get_output_directory())
+    for below in made.folders.values():
+        folder.make(base, *Path(below).parts[1:])
+
+
+def _outputs(made: Plan, found: Any) -> list[str]:
+    """Return the output nodes of a graph by what ComfyUI's validation has found, or raise."""
+    valid, error, outputs, node_errors = found
+    if not valid or node_errors:
+        raise refusal(error, node_errors, made)
+    wanted = set(outputs)
+    # ComfyUI looks at no link of an undeclared input or in a wrapped value, and dies of it later.
+    if link := dangling_link(made.graph, wanted):
+        raise broken_link(*link, made, {"node_errors": {}})
+    return [node_id for node_id in made.graph if node_id in wanted]
 
 
 def _unregistered(graph: Graph) -> dict[str, str]:

@@ -33,12 +33,15 @@ class Watchdog:
 
     def __init__(self, server: Any, runs: Runs) -> None:
         self._server = server
-        self._queue = server.prompt_queue
         self._runs = runs
         self._idle_deaths = 0
         self._has_lived = False
         self._again = _from_main(server)
         self._broken: str | None = None
+
+    @property
+    def _queue(self) -> Any:
+        return self._server.prompt_queue  # a pack may put its own in place
 
     def install(self) -> None:
         """Listen for the death of threads; the hook that was there is still called."""
@@ -91,15 +94,36 @@ class Watchdog:
             there = {item[1] for item in self._queue.currently_running.values()}
             there.update(item[1] for item in self._queue.queue)
             lost = [run for run in self._runs.all() if self._is_lost(run, there)]
+            lost = [run for run in lost if not self._has_ended(run)]
             for run in lost:
                 self._queue.put(run.item)
         for run in lost:
             log.info("Run %s was cleared from ComfyUI's queue and is queued again", run.prompt_id)
 
+    def note(self, run: Run) -> None:
+        """Note that ComfyUI's queue has a run, if it has, right after it was put there."""
+        with self._queue.mutex:
+            running = self._queue.currently_running.values()
+            found = any(item[1] == run.prompt_id for item in (*running, *self._queue.queue))
+            run.was_there = found or run.finishing
+
     @staticmethod
     def _is_lost(run: Run, there: set[str]) -> bool:
         settled = run.is_over or run.finishing or run.stopping
-        return not settled and run.prompt_id not in there
+        is_there = run.prompt_id in there
+        run.was_there = run.was_there or is_there
+        return not settled and not is_there and run.was_there
+
+    def _has_ended(self, run: Run) -> bool:
+        """Say whether a run has ended unheard, and settle it: a pack ends prompts in its own way."""
+        history = self._queue.history.get(run.prompt_id)
+        if history is None:
+            return False
+        status = history.get("status")
+        run.finishing = True
+        run.finish(history, status and self._queue.ExecutionStatus(**status))
+        self._queue.delete_history_item(run.prompt_id)
+        return True
 
     def _died(self, error: BaseException | None) -> None:
         error = error or SystemExit()

@@ -8,7 +8,8 @@ listdir, OURS = os.listdir, "comfyui-stateless"
 def ordered(*args):
     names = listdir(*args)
     if OURS in names:
-        names.sort(key=lambda name: (name == OURS) == (os.environ["TEST_LOAD_ORDER"] == "before"))
+        ours_first = os.environ["TEST_LOAD_ORDER"] == "after"
+        names.sort(key=lambda name: ((name == OURS) != ours_first, name))
     return names
 
 
