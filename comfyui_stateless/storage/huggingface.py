@@ -49,6 +49,13 @@ class HfTarget(BaseModel):
     directory: str = ""
     is_async: bool = Field(default=True, alias="async")
 
+    @field_validator("repo", "revision")
+    @classmethod
+    def _is_a_name(cls, value: str) -> str:
+        if {".", ".."} & set(value.split("/")):
+            raise ValueError("leads to another place of the Hub")
+        return value
+
     @field_validator("directory")
     @classmethod
     def _is_in_the_repository(cls, value: str) -> str:

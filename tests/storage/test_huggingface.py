@@ -547,7 +547,8 @@ def test_an_output_gets_the_url_that_the_hub_will_show_it_under(
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"repo": ""}, {"repo": "a/b/c"}, {"repo": "a/../b"}, {"directory": "../x"},
+    [{"repo": ""}, {"repo": "a/b/c"}, {"repo": "a/../b"}, {"repo": "../.."}, {"repo": "a/.."}, {"repo": "."}, {"revision": ".."},
+     {"revision": "refs/../x"}, {"directory": "../x"},
      {"repo_type": "space"}, {"revision": ""}, {"async": "yes"}],
     ids=str,
 )  # fmt: skip
