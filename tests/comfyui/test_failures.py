@@ -8,10 +8,11 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
-from tests.comfyui.graphs import failing, node, pattern, saved, waiting
+from tests.comfyui.graphs import Graph, failing, node, pattern, saved, waiting
 from tests.comfyui.server import ComfyServer
 
 SECRET = "comfyui-key-7f3a9c"
@@ -240,3 +241,44 @@ def test_higher_priority_runs_earlier_and_equals_keep_their_order(comfy: ComfySe
     for thread in [*first, *rest]:
         thread.join()
     assert done == ["high", "a", "b", "low"]
+
+
+def _unseen(value: Any, name: str) -> Graph:
+    """Return a graph with a value in an input, as ComfyUI's validation does not look at it."""
+    graph = saved()
+    graph["5"] = node("PreviewAny", source=value if name == "source" else "text")
+    graph["5"]["inputs"][name] = value
+    return graph
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [({"__value__": ["nowhere", 0]}, "source"), (["nowhere", 0], "undeclared")],
+    ids=["wrapped", "undeclared"],
+)
+def test_a_link_that_validation_does_not_look_at_and_that_leads_nowhere_is_refused(
+    comfy: ComfyServer, value: Any, name: str
+) -> None:
+    reply = comfy.prompt(_unseen(value, name))
+    assert reply.status == 400
+    assert reply.json["code"] == "invalid_prompt"
+    assert reply.json["location"] == f"prompt.5.inputs.{name}"
+    assert "nowhere, which is not in the graph" in reply.json["error"]
+
+
+@pytest.mark.parametrize("link", [["5", 0], ["1", 99], ["1", -9], ["1", 0.5]], ids=str)
+@pytest.mark.parametrize("name", ["source", "undeclared"])
+def test_no_link_that_validation_does_not_look_at_ends_the_worker(
+    comfy: ComfyServer, link: list[Any], name: str
+) -> None:
+    value = {"__value__": link} if name == "source" else link
+    reply = comfy.prompt(_unseen(value, name))
+    assert reply.status in (200, 400, 500)
+    assert reply.json.get("code") in (None, "invalid_prompt", "execution_error")
+    assert comfy.prompt(saved()).status == 200
+
+
+def test_a_dead_link_behind_no_output_is_in_nobodys_way(comfy: ComfyServer) -> None:
+    graph = saved()
+    graph["5"] = node("ImageInvert", image=["nowhere", 0])
+    assert comfy.prompt(graph).status == 200
