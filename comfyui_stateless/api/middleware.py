@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Collection, Sequence
 from contextvars import ContextVar
@@ -46,6 +47,8 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         log.error("A request failed", exc_info=error)
         failure = full_disk(error) or StatelessError("The server failed; its log says why.")
         return _answer(request, failure)
+    finally:
+        _leave_packed(request)
 
 
 def require_key(keys: Sequence[str], open_routes: frozenset[str]) -> Middleware:
@@ -95,6 +98,15 @@ async def refuse_unasked(request: web.Request, handler: Handler) -> web.StreamRe
 def _is_one_of(request: web.Request, names: frozenset[str]) -> bool:
     resource = request.match_info.route.resource
     return resource is not None and resource.name in names
+
+
+def _leave_packed(request: web.Request) -> None:
+    """Have what is left of a compressed body neither unpacked nor waited for.
+
+    aiohttp would unpack it for ten seconds, in which nobody else is served: it may have no end.
+    """
+    if "Content-Encoding" in request.headers and not request.content.is_eof():
+        request.content.set_exception(asyncio.TimeoutError())  # ends that waiting without a word
 
 
 def _translated(request: web.Request, error: web.HTTPException) -> StatelessError:

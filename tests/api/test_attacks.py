@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import json
 import zlib
@@ -10,6 +11,8 @@ from io import BytesIO
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from tests.api.conftest import Serve, Site
 from tests.api.test_stalls import all_of, connection
@@ -48,6 +51,30 @@ async def test_a_body_that_inflates_without_end_is_refused_at_the_limit(
     async with connection(site, sent) as client:
         assert (await all_of(client)).startswith((b"HTTP/1.1 413 ", b"HTTP/1.1 400 "))
     assert site.engine.prompts == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("POST", "/prompt", 401), ("GET", "/health", 200), ("POST", "/nothing", 401)],
+)
+async def test_what_nobody_reads_is_not_unpacked(
+    serve: Serve, method: str, path: str, status: int
+) -> None:
+    seen: list[web.Request] = []
+
+    @web.middleware
+    async def note(request: web.Request, handler: Handler) -> web.StreamResponse:
+        seen.append(request)
+        return await handler(request)
+
+    site = await serve(api_keys="key", change=lambda app: app.middlewares.insert(0, note))
+    body = inflating(256 * MIB, 31)
+    head = f"{method} {path} HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip"
+    sent = f"{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+    async with connection(site, sent) as client:
+        with contextlib.suppress(ConnectionError):  # what is sent to a closed door is reset
+            assert (await all_of(client)).startswith(f"HTTP/1.1 {status} ".encode())
+    assert seen[0].content.total_bytes < 16 * MIB
 
 
 async def test_what_is_compressed_twice_is_not_unpacked_twice(serve: Serve) -> None:
