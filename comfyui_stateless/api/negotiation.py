@@ -90,7 +90,7 @@ class Accept:
     @property
     def names_events(self) -> bool:
         """Whether the client takes event streams, and not only as one of many types."""
-        return any(r.media_type == EVENTS and r.quality > 0 for r in self._ranges)
+        return self.takes(EVENTS) and any(r.media_type == EVENTS for r in self._ranges)
 
     def best(self, offers: Sequence[Offer]) -> Offer | None:
         """Return the offer that the client likes most, None if it takes none.

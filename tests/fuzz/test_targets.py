@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.fuzz.harnesses.targets import TARGETS, Target
 
 BROKE = [
+    ("accepts", b"text/event-stream;q=0, text/event-stream"),
     ("answers", b"Content-Disposition: a; filename*=\x01\0\0''a%2F\n\n"),
     ("answers", b"Content-Range: bytes 0-9/" + b"9" * 5000 + b"\n\n"),
     ("answers", b"Content-Length: " + b"9" * 5000 + b"\n\n"),
