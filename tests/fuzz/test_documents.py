@@ -41,7 +41,7 @@ def _answer(site: Served, body: bytes, headers: dict[str, str] | None = None) ->
     """Post a prompt; return the status, and what the answer says where it is JSON."""
     status, content = send(site, "POST", "/prompt", body, headers or {})
     assert status < 500, content
-    said = json.loads(content) if content.startswith(b"{") else content
+    said: Any = json.loads(content) if content.startswith(b"{") else content
     if status >= 400:
         assert said.keys() <= {"error", "code", "location", "details"}, said
         assert said.keys() >= {"error", "code"}, said

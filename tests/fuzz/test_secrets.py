@@ -16,7 +16,7 @@ from tests.fuzz.serving import Served, send, served
 from tests.fuzz.strategies import TOKEN, around
 
 SECRET = around(TOKEN)
-ANY = st.one_of(st.none(), st.integers(), st.just("x"), st.just([]))
+ANY: st.SearchStrategy[object] = st.one_of(st.none(), st.integers(), st.just("x"), st.just([]))
 PLACES = st.sampled_from(
     ["http://127.0.0.1:1", "https://10.0.0.1", "ftp://host", "http://no.such.invalid"]
 )
