@@ -17,6 +17,7 @@ export class PublishSection {
   #cards = [];
   #storing = null;
   #saved = "";
+  #seen = null; // what the open workflow held when it was read or written here last
 
   constructor(ctx) {
     this.#ctx = ctx;
@@ -65,11 +66,12 @@ export class PublishSection {
 
   shown() {
     this.#ctx.current.watch(true);
+    if (!this.#isSeen) this.#load();
     this.published.load();
   }
 
   hidden() {
-    this.#store();
+    if (this.#storing) this.#store();
     this.#ctx.current.watch(false);
   }
 
@@ -119,7 +121,9 @@ export class PublishSection {
     const { current, host } = this.#ctx;
     this.#showChoices();
     this.#showState();
-    if (this.#storing || this.#isBroken()) return;
+    if (this.#isSeen && (this.#storing || this.#isBroken())) return;
+    this.#stopStoring();
+    this.#seen = JSON.stringify(host.kept);
     const read = readEndpoint(host.kept, current.graph, current.inputs);
     if (JSON.stringify(read) === JSON.stringify(this.endpoint)) return;
     this.endpoint = read;
@@ -127,10 +131,20 @@ export class PublishSection {
   }
 
   #forget() {
-    clearTimeout(this.#storing);
-    this.#storing = null;
+    this.#stopStoring();
+    this.#seen = null;
     this.endpoint = noEndpoint();
     this.#showEndpoint();
+  }
+
+  /** Whether the open workflow is still the one that was read: nobody may tell of another. */
+  get #isSeen() {
+    return this.#seen === JSON.stringify(this.#ctx.host.kept);
+  }
+
+  #stopStoring() {
+    clearTimeout(this.#storing);
+    this.#storing = null;
   }
 
   #isBroken() {
@@ -145,12 +159,13 @@ export class PublishSection {
 
   /** Write the endpoint into the open workflow. */
   #store() {
-    clearTimeout(this.#storing);
-    this.#storing = null;
+    this.#stopStoring();
     const { host, current } = this.#ctx;
+    if (!this.#isSeen) this.#load();
     if (this.#isBroken()) return;
     const kept = keptOf(this.endpoint);
     if (JSON.stringify(kept) !== JSON.stringify(host.kept)) host.kept = kept;
+    this.#seen = JSON.stringify(host.kept);
     const titles = titlesFor(this.endpoint.inputs, current.graph, (id) => host.node(id));
     if (titles.size) host.retitle(titles);
     host.graphMayHaveChanged();
@@ -251,6 +266,7 @@ export class PublishSection {
       this.endpoint = { path, summary: summary ?? "", description: description ?? "", inputs: marked };
       this.#saved = this.#said();
       this.#showEndpoint();
+      this.#seen = JSON.stringify(host.kept);
       this.#store();
     } catch (error) {
       host.toast("error", `${path} cannot be opened`, error.message);
