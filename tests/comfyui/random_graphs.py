@@ -19,7 +19,7 @@ CHEAP = (
     "PrimitiveFloat", "PrimitiveInt", "PrimitiveString", "PrimitiveStringMultiline",
     "RebatchImages", "RebatchLatents", "RepeatImageBatch", "RepeatLatentBatch", "SaveAnimatedPNG",
     "SaveAnimatedWEBP", "SaveAudio", "SaveAudioMP3", "SaveImage", "SaveLatent", "SaveSVGNode",
-    "SaveWEBM", "SetLatentNoiseMask", "SolidMask", "SplitImageWithAlpha", "StringConcatenate",
+    "SetLatentNoiseMask", "SolidMask", "SplitImageWithAlpha", "StringConcatenate",
     "StringContains", "StringLength", "StringReplace", "StringSubstring", "StringTrim",
     "ThresholdMask", "VAELoader", "CheckpointLoaderSimple", "CLIPTextEncode", "KSampler",
 )  # fmt: skip
