@@ -146,7 +146,11 @@ class Gateway:
             self._require_within(request.content_length)
             if not self._tells_while_draining(request.method):
                 self._require_up()
-            return await forward(request, self._upstream, target)
+            try:
+                return await forward(request, self._upstream, target)
+            except Unavailable:
+                self._require_up()  # what is known of its life says more
+                raise
         return await self._comfyui(request, path)
 
     async def _comfyui(self, request: web.BaseRequest, path: str) -> web.StreamResponse:

@@ -158,7 +158,8 @@ async def test_jobs_can_be_asked_for_while_it_drains(serve: Serve) -> None:
         async with site.http.request(method, path) as answer:
             assert answer.status == status
     await site.comfy.stop()
-    assert (await site.ask("GET", "/prompt/a"))[0] == 503
+    status, _, body = await site.ask("GET", "/prompt/a")
+    assert (status, body["error"]) == (503, "The server is shutting down.")
 
 
 async def test_a_comfyui_that_takes_no_connections_is_a_503(serve: Serve) -> None:
