@@ -39,7 +39,7 @@ def test_a_start_while_the_database_is_locked_is_told_and_loses_nothing(
     with closing(_opened(arena)) as other:
         other.execute("BEGIN EXCLUSIVE")
         arena.server.start()
-        until_none(lambda: [] if "cannot get ready" in arena.server.log else ["ready"], 30)
+        until_none(lambda: [] if "waits for its journal" in arena.server.log else ["ready"], 30)
         reason = arena.server.get("/api/stateless/ready").json["reason"]
         assert "locked" in reason
         assert str(arena.folder("state")) in reason

@@ -1,0 +1,178 @@
+"""A node that does to its process what no node should do; each act is one that packs have done."""
+
+import gc
+import os
+import re
+import socket
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import folder_paths
+import numpy as np
+import torch
+
+VICTIM = "/etc/passwd"
+HUGE = 20 * 2**20
+
+
+class Unspeakable(Exception):
+    """Cannot say what it is."""
+
+    def __str__(self):
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+def output(name=""):
+    return Path(folder_paths.get_output_directory(), name)
+
+
+def reported(*files):
+    return {"images": list(files)}
+
+
+def file(name, subfolder="", kind="output"):
+    return {"filename": name, "subfolder": subfolder, "type": kind}
+
+
+def raises(error):
+    raise error
+
+
+def forks():
+    child = os.fork()
+    if not child:
+        time.sleep(2)
+        os._exit(0)
+    threading.Thread(target=os.waitpid, args=(child, 0), daemon=True).start()
+
+
+def changes_folder():
+    os.chdir(tempfile.mkdtemp())
+    Path.cwd().rmdir()
+
+
+def takes_stdout():
+    class Broken:
+        def write(self, *_):
+            raise ValueError("I/O operation on closed file")
+
+        flush = isatty = fileno = write
+
+    sys.stdout = sys.stderr = Broken()
+
+
+def loses_stdout():
+    sys.stdout = sys.stderr = None
+
+
+def cycle():
+    found = {"text": []}
+    found["text"].append(found)
+    return found
+
+
+def deep():
+    found = []
+    for _ in range(100_000):
+        found = [found]
+    return {"text": found}
+
+
+def holds_the_lock():
+    re.match(r"(a+)+$", "a" * 27 + "b")
+
+
+def numbers():
+    np.seterr(all="raise")
+    torch.set_default_dtype(torch.float64)
+    torch.set_printoptions(precision=1)
+
+
+def impatient():
+    socket.setdefaulttimeout(0.0001)
+
+
+def strict():
+    warnings.simplefilter("error")
+    gc.disable()
+
+
+def loses_temp():
+    tempfile.tempdir = "/nonexistent"
+
+
+def proxies():
+    os.environ.update(HTTP_PROXY="http://127.0.0.1:1", http_proxy="http://127.0.0.1:1", HOME="/x")
+
+
+def has_no_stack():
+    sys.setrecursionlimit(60)
+
+
+def dies_in_a_thread():
+    threading.Thread(target=raises, args=(SystemExit(3),), daemon=True).start()
+    threading.Thread(target=raises, args=(Unspeakable(),), daemon=True).start()
+
+
+ACTS = {
+    "forks": forks,
+    "changes_folder": changes_folder,
+    "takes_stdout": takes_stdout,
+    "loses_stdout": loses_stdout,
+    "unspeakable": lambda: raises(Unspeakable()),
+    "loud": lambda: raises(ValueError("x" * HUGE)),
+    "recursion": lambda: raises(RecursionError("deep")),
+    "generator": lambda: raises(GeneratorExit()),
+    "cancelled": lambda: raises(__import__("asyncio").CancelledError()),
+    "bare": lambda: raises(BaseException("bare")),
+    "nested": lambda: raises(type('A\n"<b>' * 30, (Exception,), {})("a")),
+    "up": lambda: reported(file("../../../etc/passwd"), file("passwd", "../../../../../../etc")),
+    "absolute": lambda: reported(file(VICTIM), file("passwd", "/etc"), file("x", kind="/etc")),
+    "nul": lambda: reported(file("a\0b.png"), file("x.png", "\0"), file("x" * 5000 + ".png")),
+    "types": lambda: reported(
+        file(3), file(None, None, None), {}, None, "x", 7, file(b"x.png"), [1]
+    ),
+    "wrong_ui": lambda: {"images": 3, "text": None, 5: [1], None: ["x"], "gifs": {"a": file("x")}},
+    "huge_text": lambda: {"text": ["x" * HUGE]},
+    "many_texts": lambda: {"text": ["x"] * 200_000},
+    "half_text": lambda: {"text": ["half \ud83d", "\0", "a\r\n\r\ndata: x"]},
+    "objects": lambda: {
+        "text": [object(), {1, 2}, torch.zeros(3), float("nan"), b"x", Unspeakable()]
+    },
+    "cycle": cycle,
+    "deep": deep,
+    "holds_the_lock": holds_the_lock,
+    "dies_in_a_thread": dies_in_a_thread,
+    "numbers": numbers,
+    "impatient": impatient,
+    "strict": strict,
+    "loses_temp": loses_temp,
+    "proxies": proxies,
+    "has_no_stack": has_no_stack,
+}
+
+
+class Does:
+    """Does one act, and shows what comes of it."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_NODE = (), "run", "test", True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"act": (list(ACTS),)}}
+
+    @classmethod
+    def IS_CHANGED(cls, **_):
+        return time.time()
+
+    def run(self, act):
+        return {"ui": ACTS[act]() or {"text": ["done"]}}
+
+
+NODE_CLASS_MAPPINGS = {"HostileDoes": Does}
