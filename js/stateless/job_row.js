@@ -21,6 +21,7 @@ export class JobRow {
   #ctx;
   #address = null;
   #error = "";
+  #isGone = false;
   #nodes = new Map();
 
   constructor(ctx, job) {
@@ -135,6 +136,10 @@ export class JobRow {
     this.#address = "coming";
     try {
       this.#address = await this.#ctx.picture(thumbnail);
+      if (this.#isGone) {
+        URL.revokeObjectURL(this.#address);
+        return;
+      }
       fill(this.picture, h("img", { src: this.#address, alt: `Output of ${this.job.id}` }));
       this.picture.hidden = false;
     } catch {
@@ -153,6 +158,7 @@ export class JobRow {
   }
 
   remove() {
+    this.#isGone = true;
     if (this.#address) URL.revokeObjectURL(this.#address);
     this.element.remove();
   }
