@@ -61,7 +61,7 @@ class Checker:
 
     async def check(self, path: Path) -> Checked:
         """Load a file, or all endpoints in a folder."""
-        sources, wrong = await asyncio.to_thread(_sources, path)
+        sources, wrong = await asyncio.to_thread(_sources, path.absolute())  # Node.js wants that
         results = [await self._one(source) for source in sources]
         lines = [result for result in results if isinstance(result, str)]
         errors = [result for result in results if isinstance(result, WorkflowFileError)]

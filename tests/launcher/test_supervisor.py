@@ -190,6 +190,7 @@ async def test_a_port_taken_by_another_is_named_and_tried_again(
 ) -> None:
     caplog.set_level(logging.INFO)
     watched.start(replace(RULES, hang_s=0.5))
+    watched.supervisor._backoff = Backoff(first_s=1.0, most_s=1.0)  # time to take the port
     await watched.until_warm()
     os.kill(watched.pids[0], signal.SIGKILL)
     await watched.until(lambda: watched.life.phase is Phase.DOWN, "down")
