@@ -61,7 +61,7 @@ class Checker:
 
     async def check(self, path: Path) -> Checked:
         """Load a file, or all endpoints in a folder."""
-        sources, wrong = await asyncio.to_thread(_sources, path.absolute())  # Node.js wants that
+        sources, wrong = await asyncio.to_thread(_sources, path)
         results = [await self._one(source) for source in sources]
         lines = [result for result in results if isinstance(result, str)]
         errors = [result for result in results if isinstance(result, WorkflowFileError)]
@@ -137,6 +137,7 @@ def _loaders(file: Path) -> Loaders:
 
 def _sources(path: Path) -> tuple[list[Source], list[WorkflowFileError]]:
     """Return the endpoints that a path means, and what is wrong there anyway. Blocks."""
+    path = path.absolute()  # as Node.js wants it
     if path.is_dir():
         found = scan(path, is_expected=True)
         return list(found.sources.values()), list(found.errors)
