@@ -130,6 +130,7 @@ class Job:
         """Note how the job ended."""
         self.placed = str  # lets go of the request
         self.uploaded = None  # and of the outputs, which some uploads hold
+        self._stopped = None  # and of the run, which its traceback holds
         if isinstance(outcome, StatelessError):
             is_interruption = isinstance(outcome, ExecutionInterrupted)
             self.state = JobState.INTERRUPTED if is_interruption else JobState.FAILED

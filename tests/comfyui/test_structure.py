@@ -90,13 +90,38 @@ def counted_above(before: dict[str, int], now: dict[str, int]) -> dict[str, int]
 def test_a_job_and_its_images_go_without_the_garbage_collector(
     comfy: ComfyServer, convert: dict[str, Any] | None
 ) -> None:
-    # What other tests have this server keep, such as its last errors, is not looked at.
-    before = comfy.post("/test-host/left", {"collects": False}).json
+    before = uncollected(comfy)
     try:
         assert all(sent(comfy, number, convert).status == 200 for number in range(5))
-        deadline = time.monotonic() + 5
-        while more := counted_above(before, comfy.post("/test-host/left", {}).json):
-            assert time.monotonic() < deadline, more
-            time.sleep(0.05)
+        until_gone(comfy, before)
     finally:
         comfy.post("/test-host/left", {"collects": True})
+
+
+def test_nothing_is_kept_of_the_runs_of_jobs_that_were_stopped(comfy: ComfyServer) -> None:
+    before = uncollected(comfy)
+    waits = {
+        "1": node("EmptyImage", width=8, height=8, batch_size=1, color=0),
+        "2": node("TestWaits", image=["1", 0], seconds=60.0, stubborn=False, nonce="stopped"),
+        "3": node("PreviewImage", images=["2", 0]),
+    }
+    try:
+        for _ in range(3):
+            assert comfy.prompt(waits, timeout_s=0.2).status == 504
+        until_gone(comfy, before, collects=True)
+    finally:
+        comfy.post("/test-host/left", {"collects": True})
+
+
+def uncollected(comfy: ComfyServer) -> dict[str, int]:
+    """Turn the garbage collector off; return what other tests have this server keep."""
+    kept: dict[str, int] = comfy.post("/test-host/left", {"collects": False}).json
+    return kept
+
+
+def until_gone(comfy: ComfyServer, before: dict[str, int], *, collects: bool = False) -> None:
+    asked = {"collects": False} if collects else {}
+    deadline = time.monotonic() + 20
+    while more := counted_above(before, comfy.post("/test-host/left", asked).json):
+        assert time.monotonic() < deadline, more
+        time.sleep(0.05)
