@@ -3,51 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
-from docker.browser import CHROMIUM, FRONTEND
+from docker.browser import CHROMIUM
 from tests.browser.editor import FLAGS, Editor, normal
+from tests.browser.frontends import FRONTENDS, NEWER, SETTINGS, Frontend
 from tests.browser.graphs import SIMPLE
 from tests.cache.origin import Origin, serving
 from tests.comfyui.conftest import installs, required
 from tests.comfyui.receiver import SECRET, Receiver, receiving
-from tests.comfyui.server import CHECKOUT, ComfyServer
-
-NEWER = CHECKOUT / ".comfyui" / "frontends" / FRONTEND / "static"
-
-# What a person has clicked away long ago, and what would ask other servers.
-SETTINGS = {
-    "Comfy.TutorialCompleted": True,
-    "Comfy.InstalledVersion": "1.32.9",
-    "Comfy.Minimap.Visible": False,
-    "Comfy.Notification.ShowVersionUpdates": False,
-}
-
-
-@dataclass(frozen=True)
-class Frontend:
-    """A frontend, and the API key of the server that has it."""
-
-    name: str
-    arguments: tuple[str, ...] = ()
-    key: str = ""
-
-
-FRONTENDS = [
-    Frontend("own"),
-    Frontend("newer", ("--front-end-root", str(NEWER)), key="one-of-the-keys"),
-]
-
-
-only_own = pytest.mark.parametrize("frontend", FRONTENDS[:1], ids=["own"], indirect=True)
-"""For what does not depend on the frontend."""
-
-
-only_newer = pytest.mark.parametrize("frontend", FRONTENDS[1:], ids=["newer"], indirect=True)
+from tests.comfyui.server import ComfyServer
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -15,8 +15,8 @@ from PIL import Image
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from docker.browser import CHROMIUM
-from tests.browser.conftest import SETTINGS
 from tests.browser.editor import FLAGS, Editor
+from tests.browser.frontends import SETTINGS
 from tests.browser.graphs import failing, waiting
 from tests.cache.origin import serving
 from tests.comfyui.conftest import installs, required

@@ -12,8 +12,8 @@ from typing import Any
 
 from playwright.sync_api import Locator, expect
 
-from tests.browser.conftest import Frontend, only_own
 from tests.browser.editor import Editor
+from tests.browser.frontends import Frontend, only_own
 from tests.browser.graphs import PHOTO, failing, node, saved, waiting
 from tests.cache.origin import Origin
 from tests.comfyui.receiver import Receiver

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Frontend
 from tests.browser.editor import Editor
+from tests.browser.frontends import Frontend
 
 # How far the text of each kind is from what is behind it, after WCAG 2.
 CONTRAST = """() => {

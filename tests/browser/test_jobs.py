@@ -11,8 +11,8 @@ from typing import Any
 
 from playwright.sync_api import Locator, expect
 
-from tests.browser.conftest import Frontend, only_own
 from tests.browser.editor import Editor
+from tests.browser.frontends import Frontend, only_own
 from tests.browser.graphs import SIMPLE, Graph, failing, saved, waiting
 from tests.comfyui.server import ComfyServer
 from tests.storage.relay import relay

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from playwright.sync_api import expect
 
-from tests.browser.conftest import only_own
 from tests.browser.editor import Editor
+from tests.browser.frontends import only_own
 
 UNNAMED = """() => [...document.querySelectorAll(
     '.st-root button, .st-root input, .st-root select, .st-root textarea, .st-root a[href]')]

@@ -9,8 +9,8 @@ import subprocess
 
 from playwright.sync_api import Locator, expect
 
-from tests.browser.conftest import Frontend, only_own
 from tests.browser.editor import Editor
+from tests.browser.frontends import Frontend, only_own
 from tests.browser.graphs import saved
 
 

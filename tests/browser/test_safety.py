@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Frontend, only_own
 from tests.browser.editor import Editor
+from tests.browser.frontends import Frontend, only_own
 from tests.browser.graphs import node
 from tests.comfyui.server import CHECKOUT
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from playwright.sync_api import BrowserContext, expect
 
-from tests.browser.conftest import SETTINGS, Frontend, only_newer, only_own
 from tests.browser.editor import Editor
+from tests.browser.frontends import SETTINGS, Frontend, only_newer, only_own
 from tests.browser.graphs import SIMPLE
 from tests.cache.origin import Origin
 from tests.comfyui.conftest import installs, required

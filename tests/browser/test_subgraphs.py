@@ -7,8 +7,8 @@ from typing import Any
 
 from playwright.sync_api import Locator, expect
 
-from tests.browser.conftest import Frontend
 from tests.browser.editor import Editor
+from tests.browser.frontends import Frontend
 from tests.browser.graphs import SIMPLE, node, saved
 
 # Node 1 goes into a subgraph, which is used twice: as nodes 10 and 11; its width is a widget of both.
