@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from .part import Part, sync, telling_plainly
 from .patience import Patience
 from .progress import Meter
 from .transfer import Means, Origin, Transfer
+
+log = logging.getLogger("comfyui_stateless.cache")
 
 CHUNK_BYTES = 1024 * 1024
 
@@ -78,6 +81,7 @@ class Bringing:
         self._make_room = make_room
         self._reported: tuple[int, int | None] = (0, None)
         self._part: Part | None = None
+        self._first: _Changed | None = None
 
     @property
     def progress(self) -> tuple[int, int | None]:
@@ -96,7 +100,15 @@ class Bringing:
             Cancelled: It was cancelled; what can be resumed is kept.
         """
         with telling_plainly():
-            return self._whole(cancel) or self._parted(cancel)
+            try:
+                return self._whole(cancel) or self._parted(cancel)
+            except _Changed as changed:
+                log.warning("%s It is fetched once more.", ascii(changed.error.message))
+                self._first = changed
+            try:
+                return self._parted(cancel)
+            except _Changed as changed:
+                raise changed.error from None
 
     def _whole(self, cancel: Cancel) -> Brought | None:
         """Let the backend bring the object in its own way, where it has one for it."""
@@ -138,7 +150,7 @@ class Bringing:
                 brought = self._checked(part.path, transfer.run(cancel))
             keeps = True
         except BaseException as error:
-            keeps = part.can_resume and not isinstance(error, (NoSpace, WrongContent))
+            keeps = part.can_resume and not isinstance(error, (NoSpace, WrongContent, _Changed))
             raise
         finally:
             part.close()
@@ -183,19 +195,49 @@ class Bringing:
 
     def _require_digests(self, path: Path, digest: Digest | None) -> str | None:
         """Return the SHA-256 where it had to be computed."""
+        if digest is None and self._first is not None:
+            digest = self._first.said
         wanted = [Digest("sha256", self._wanted.sha256)] if self._wanted.sha256 else []
-        if digest is not None and digest.algorithm in hashlib.algorithms_available:
-            wanted.append(digest)
-        found = {
-            algorithm: file_digest(path, algorithm) for algorithm in {d.algorithm for d in wanted}
-        }
+        said = [digest] if digest and digest.algorithm in hashlib.algorithms_available else []
+        found = {a: file_digest(path, a) for a in {d.algorithm for d in (*said, *wanted)}}
+        for each in said:
+            self._require_unchanged(each, found[each.algorithm])
         for each in wanted:
-            if found[each.algorithm] != each.hex.lower():
-                raise WrongContent(
-                    f"The {each.algorithm} of {redacted(self._origin.url)} is "
-                    f"{found[each.algorithm]}, not {each.hex.lower()}."
-                )
+            if each.hex != found[each.algorithm]:
+                raise self._differs(each, found[each.algorithm])
         return found.get("sha256")
+
+    def _require_unchanged(self, said: Digest, found: str) -> None:
+        """See that what came hashes to what the origin says.
+
+        Raises:
+            _Changed: It does not. What is only assumed to be a hash is none where the same came twice.
+        """
+        came_before = self._first is not None and found == self._first.found
+        if found != said.hex.lower() and not (said.is_assumed and came_before):
+            raise _Changed(self._differs(said, found), said, found)
+
+    def _differs(self, wanted: Digest, found: str) -> WrongContent:
+        url = redacted(self._origin.url)
+        return WrongContent(
+            f"The {wanted.algorithm} of {url} is {found}, not {wanted.hex.lower()}."
+        )
+
+
+class _Changed(Exception):
+    """What came is not what the origin says that it gave; it may have been changed on its way.
+
+    Args:
+        error: What it is if it comes so again.
+        said: What it should hash to.
+        found: What it hashes to.
+    """
+
+    def __init__(self, error: WrongContent, said: Digest, found: str) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.said = said
+        self.found = found
 
 
 def file_digest(path: Path, algorithm: str) -> str:

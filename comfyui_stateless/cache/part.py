@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 from ..errors import NoSpace, StorageError
@@ -234,7 +234,7 @@ def _state_path(folder: Path, key: str) -> Path:
 
 
 def _state(info: ObjectInfo, gaps: list[tuple[int, int | None]]) -> dict[str, object]:
-    digest = info.digest and [info.digest.algorithm, info.digest.hex]
+    digest = info.digest and list(astuple(info.digest))
     return {
         "version": info.version,
         "size": info.size,

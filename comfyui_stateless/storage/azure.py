@@ -7,13 +7,15 @@ what it is, an HTTPS URL, with the credentials that the request or the URL bring
 from __future__ import annotations
 
 import base64
+import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, quote, unquote
@@ -21,7 +23,7 @@ from urllib.parse import parse_qsl, quote, unquote
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from ..config import AzureAccount, HttpAccess
-from ..errors import AccessDenied, ConfigError, UnsupportedURL
+from ..errors import AccessDenied, ConfigError, StorageError, TransferFailed, UnsupportedURL
 from .auth import Auth, BearerAuth
 from .base import Cancel, Download, ObjectInfo, Source, Span
 from .connections import Client, Response
@@ -38,7 +40,13 @@ SIGNED_FOR = timedelta(hours=12)
 BLOCK_BYTES = 8 * 1024 * 1024
 """What is larger is uploaded in blocks, which become a blob when all are there."""
 MAX_BLOCKS = 50_000
+CHUNK_BYTES = 1024 * 1024
 BLOCKS_AT_ONCE = 4
+
+_CODES: Mapping[str, tuple[type[StorageError], str]] = {
+    "Md5Mismatch": (TransferFailed, "got other bytes than were sent."),
+    "PublicAccessNotPermitted": (AccessDenied, "wants credentials."),
+}
 
 ADVICE = (
     "AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT with AZURE_STORAGE_KEY or "
@@ -161,8 +169,8 @@ class AzureBackend:
     def put(self, url: str, source: Source, auth: Auth | None, cancel: Cancel) -> None:
         with self._authorized(url, auth, "cw", cancel) as (url, auth):
             if source.size <= BLOCK_BYTES:
-                http = self._http({"x-ms-blob-type": "BlockBlob"})
-                http.put(url, source, auth, cancel)
+                headers = {"x-ms-blob-type": "BlockBlob", **_checked(_md5(source, cancel))}
+                self._http(headers).put(url, source, auth, cancel)
             else:
                 self._put_blocks(url, source, auth, cancel)
 
@@ -177,12 +185,18 @@ class AzureBackend:
         blocks = [_Block(n, n * size, size) for n in range(-(-source.size // size))]
         send = partial(self._put_block, url, source, auth, cancel)
         with ThreadPoolExecutor(BLOCKS_AT_ONCE) as threads:
-            list(threads.map(send, blocks))
+            sent = threads.map(send, blocks)
+            md5 = _md5(source, cancel)
+            list(sent)
         listing = "".join(f"<Latest>{block.id}</Latest>" for block in blocks)
         body = f'<?xml version="1.0" encoding="utf-8"?><BlockList>{listing}</BlockList>'.encode()
-        http = self._http({"x-ms-blob-content-type": source.media_type})
         xml = Source(body, len(body), "application/xml")
-        http.put(_with_query(url, "comp=blocklist"), xml, auth, cancel)
+        headers = {
+            "x-ms-blob-content-type": source.media_type,
+            "x-ms-blob-content-md5": md5,
+            **_checked(_md5(xml, cancel)),
+        }
+        self._http(headers).put(_with_query(url, "comp=blocklist"), xml, auth, cancel)
 
     def _put_block(
         self, url: str, source: Source, auth: Auth | None, cancel: Cancel, block: _Block
@@ -190,7 +204,8 @@ class AzureBackend:
         body = block.of(source)
         query = f"comp=block&blockid={quote(block.id, safe='')}"
         part = Source(body, len(body), "application/octet-stream")
-        self._http().put(_with_query(url, query), part, auth, cancel)
+        http = self._http(_checked(_md5(part, cancel)))
+        http.put(_with_query(url, query), part, auth, cancel)
 
     @contextmanager
     def _authorized(
@@ -239,14 +254,15 @@ class _Block:
 
 
 class _BlobHttp(HttpBackend):
-    """HTTP, with Azure's way to say that nobody is let in without credentials."""
+    """HTTP, with Azure's own words for what is wrong."""
 
     def _send(self, *arguments: Any, **options: Any) -> Response:
         response = super()._send(*arguments, **options)
-        if response.headers.get("x-ms-error-code") != "PublicAccessNotPermitted":
+        error, text = _CODES.get(response.headers.get("x-ms-error-code", ""), (None, ""))
+        if error is None:
             return response
         with response:
-            raise AccessDenied(f"{response.target.redacted} wants credentials.")
+            raise error(f"{response.target.redacted} {text}")
 
 
 class _Identity:
@@ -307,6 +323,21 @@ def _signature(account: _Account, target: Target, permission: str) -> str:
 def _is_signed(target: Target) -> bool:
     query = target.path.partition("?")[2]
     return any(name == "sig" for name, _ in parse_qsl(query))
+
+
+def _md5(source: Source, cancel: Cancel) -> str:
+    """Return what a body hashes to, in base64."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with BytesIO(source.body) if isinstance(source.body, bytes) else source.body.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            cancel.check()
+            digest.update(chunk)
+    return base64.b64encode(digest.digest()).decode("ascii")
+
+
+def _checked(md5: str) -> dict[str, str]:
+    """Return the header that has Azure compare what arrives with what was sent."""
+    return {"Content-MD5": md5}
 
 
 def _with_query(url: str, query: str) -> str:

@@ -76,10 +76,15 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """What a whole object's bytes hash to, in lower-case hex; ``algorithm`` is hashlib's name."""
+    """What a whole object's bytes hash to, in lower-case hex; ``algorithm`` is hashlib's name.
+
+    Attributes:
+        is_assumed: Whether it may be something else: most ETags of S3 are an MD5, and some are not.
+    """
 
     algorithm: str
     hex: str
+    is_assumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timezone
 from email.message import Message
@@ -19,6 +21,7 @@ _CONTENT_RANGE = re.compile(
 _LENGTH = re.compile(r"\d{1,18}", re.ASCII)
 _PARAMETER = re.compile(r";\s*([\w!#$%&'*+.^`|~-]+)\s*=\s*(\"(?:[^\"\\]|\\.)*\"|[^;]*)")
 _SHA256 = re.compile(r"(?:^|,)\s*sha-256\s*=\s*:?([A-Za-z0-9+/]{43}=)", re.IGNORECASE)
+_MD5_ETAG = re.compile(r'"([0-9a-f]{32})"')
 _AS_IT_IS = frozenset({"", "identity", "aws-chunked"})
 
 
@@ -42,7 +45,7 @@ def object_info(status: int, headers: Message) -> ObjectInfo:
         has_ranges=status == 206 or "bytes" in _tokens(headers, "Accept-Ranges"),
         filename=_filename(headers.get("Content-Disposition", "")),
         media_type=_media_type(headers),
-        digest=_digest(headers),
+        digest=_digest(status, headers),
     )
 
 
@@ -143,12 +146,41 @@ def _media_type(headers: Message) -> str | None:
     return name if "/" in name else None
 
 
-def _digest(headers: Message) -> Digest | None:
-    """Return the SHA-256 of the whole object, where the origin sends it along."""
+def _digest(status: int, headers: Message) -> Digest | None:
+    """Return what the whole object hashes to, where the origin sends it along."""
     for name in ("Repr-Digest", "Digest"):
-        if match := _SHA256.search(headers.get(name, "")):
-            try:
-                return Digest("sha256", base64.b64decode(match[1], validate=True).hex())
-            except binascii.Error:
-                continue
+        match = _SHA256.search(headers.get(name, ""))
+        if match and (found := decoded_digest("sha256", match[1])):
+            return found
+    # With a part comes the Content-MD5 of the part; Azure has a header for that of the whole.
+    whole = headers.get("Content-MD5") if status in (200, 203) else None
+    said = decoded_digest("md5", headers.get("x-ms-blob-content-md5") or whole or "")
+    if said is None and "x-amz-request-id" in headers:
+        return etag_digest(
+            headers.get("ETag", ""),
+            headers.get("x-amz-server-side-encryption"),
+            headers.get("x-amz-server-side-encryption-customer-algorithm"),
+        )
+    return said
+
+
+def decoded_digest(algorithm: str, base64_text: str) -> Digest | None:
+    """Return a digest that is written in base64, None where the text is none of its length."""
+    with suppress(binascii.Error, ValueError):
+        data = base64.b64decode(base64_text.strip(), validate=True)
+        if len(data) == hashlib.new(algorithm, usedforsecurity=False).digest_size:
+            return Digest(algorithm, data.hex())
     return None
+
+
+def etag_digest(etag: str, encryption: str | None, customers: str | None) -> Digest | None:
+    """Return the MD5 that an ETag of S3's is, None where it is none.
+
+    It is none of an upload in parts, and of what is encrypted with other keys than S3's own:
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html. Not every storage that speaks
+    S3's language keeps to that.
+    """
+    match = _MD5_ETAG.fullmatch(etag.strip())
+    if match is None or customers is not None or encryption not in (None, "AES256"):
+        return None
+    return Digest("md5", match[1], is_assumed=True)

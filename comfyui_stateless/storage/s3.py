@@ -7,8 +7,6 @@ connection, and then fetched like any other URL, under the same policy.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from contextlib import suppress
 from dataclasses import dataclass
 from email.message import Message
@@ -23,6 +21,7 @@ from ..naming import redacted
 from .auth import Auth, S3Auth
 from .base import Cancel, Digest, Download, ObjectInfo, Source, Span
 from .http import HttpBackend
+from .representation import decoded_digest, etag_digest
 from .s3_clients import S3Clients, code_of, sdk, translated
 from .vendors import until_done
 
@@ -225,7 +224,7 @@ def _info(answer: dict[str, Any]) -> ObjectInfo:
         has_ranges=True,
         filename=disposition.get_filename(),
         media_type=(answer.get("ContentType") or "").partition(";")[0].strip().lower() or None,
-        digest=_digest(answer.get("ChecksumSHA256")),
+        digest=_digest(answer),
     )
 
 
@@ -237,10 +236,10 @@ def _range(answer: dict[str, Any]) -> tuple[int, int]:
     return int(part.partition("-")[0]), int(size)
 
 
-def _digest(checksum: str | None) -> Digest | None:
+def _digest(answer: dict[str, Any]) -> Digest | None:
     # That of an upload in parts is one of the parts' own, and ends in their number.
-    if not checksum or "-" in checksum:
-        return None
-    with suppress(binascii.Error):
-        return Digest("sha256", base64.b64decode(checksum, validate=True).hex())
-    return None
+    return decoded_digest("sha256", answer.get("ChecksumSHA256") or "") or etag_digest(
+        answer.get("ETag") or "",
+        answer.get("ServerSideEncryption"),
+        answer.get("SSECustomerAlgorithm"),
+    )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -403,3 +405,54 @@ async def test_whoever_is_last_to_leave_ends_the_download(origin: Origin, cache:
     assert cache.downloads()
     tasks[2].cancel()
     await until(lambda: not cache.downloads())
+
+
+def md5_of(data: bytes) -> dict[str, str]:
+    return {"Content-MD5": base64.b64encode(hashlib.md5(data).digest()).decode()}
+
+
+def etag_of(data: bytes) -> dict[str, str]:
+    return {"x-amz-request-id": "1", "ETag": f'"{hashlib.md5(data).hexdigest()}"'}
+
+
+@pytest.mark.parametrize("headers_of", [md5_of, etag_of])
+async def test_what_was_changed_on_its_way_is_fetched_once_more(
+    origin: Origin, cache: Cache, folder: Path, headers_of: Callable[[bytes], dict[str, str]]
+) -> None:
+    data = noise(1000)
+    url = origin.put("/a.bin", data[::-1], etag=None, headers=headers_of(data))
+    file, comes = origin.files["/a.bin"], iter([data[::-1], data])
+    file.on_get = lambda: setattr(file, "content", next(comes))
+    assert await fetched(cache, url) == data
+    assert len(origin.gets()) == 2
+    assert endings(folder) == {".bin", ".meta"}
+
+
+@pytest.mark.parametrize("headers_of", [md5_of, etag_of])
+async def test_what_is_changed_each_time_is_refused(
+    origin: Origin, cache: Cache, folder: Path, headers_of: Callable[[bytes], dict[str, str]]
+) -> None:
+    url = origin.put("/a.bin", b"", etag=None, headers=headers_of(b"another"))
+    file, comes = origin.files["/a.bin"], iter([noise(1000, 1), noise(1000, 2)])
+    file.on_get = lambda: setattr(file, "content", next(comes))
+    with pytest.raises(WrongContent, match="md5"):
+        await cache.fetch(url)
+    assert len(origin.gets()) == 2
+    assert endings(folder) == set()
+
+
+async def test_an_etag_that_is_no_md5_costs_a_second_fetch_and_no_file(
+    origin: Origin, cache: Cache
+) -> None:
+    data = noise(1000)
+    url = origin.put("/a.bin", data, etag=None, headers=etag_of(b"encrypted"))
+    assert await fetched(cache, url) == data
+    assert len(origin.gets()) == 2
+
+
+async def test_the_same_content_twice_with_another_md5_is_refused(
+    origin: Origin, cache: Cache
+) -> None:
+    url = origin.put("/a.bin", noise(1000), headers=md5_of(b"another"))
+    with pytest.raises(WrongContent, match="md5"):
+        await cache.fetch(url)

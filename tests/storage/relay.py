@@ -98,6 +98,28 @@ def relay(
         between.close()
 
 
+class _Changing(Relay):
+    def __init__(self, target: str, old: bytes, new: bytes) -> None:
+        self._old, self._new = old, new
+        super().__init__(target)
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket, limit: int | None) -> None:
+        with suppress(OSError):
+            while chunk := source.recv(CHUNK_BYTES):
+                sink.sendall(chunk.replace(self._old, self._new, 1))
+            _hang_up(sink)
+
+
+@contextmanager
+def changing(target: str, old: bytes, new: bytes) -> Iterator[str]:
+    """Give the origin of a relay that puts ``new`` in place of ``old`` in what it passes on."""
+    between = _Changing(target, old, new)
+    try:
+        yield between.origin
+    finally:
+        between.close()
+
+
 def _hang_up(end: socket.socket) -> None:
     with suppress(OSError):
         end.shutdown(socket.SHUT_RDWR)

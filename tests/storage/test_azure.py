@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -19,16 +20,19 @@ from comfyui_stateless.errors import (
     HostRefused,
     MissingDependency,
     ObjectNotFound,
+    StorageError,
+    TransferFailed,
     UnsupportedURL,
 )
 from comfyui_stateless.storage.auth import Auth, QueryAuth
 from comfyui_stateless.storage.azure import BLOCK_BYTES, AzureBackend, _Identity
-from comfyui_stateless.storage.base import Backend, Cancel, Source
+from comfyui_stateless.storage.base import Backend, Cancel, Digest, Source, Span
 from comfyui_stateless.storage.connections import Client
 from comfyui_stateless.storage.policy import Policy
 from tests.storage.answering import answering
 from tests.storage.azurite import ACCOUNT, CONTAINER, OTHER, Azurite, key_of
 from tests.storage.contract import OCTETS, BackendContract, attempts, failure, whole
+from tests.storage.relay import changing
 from tests.storage.seaweed import ADMIN
 
 WRONG_KEY = key_of("nobody")
@@ -193,6 +197,43 @@ def test_a_signature_in_the_url_lets_write(azure_server: Azurite, size: int) -> 
     blob = azure_server.raw.get_blob_client(name)
     assert blob.download_blob().readall() == content
     assert blob.get_blob_properties().content_settings.content_type == "image/png"
+
+
+@pytest.mark.parametrize("size", [4, BLOCK_BYTES + 1])
+def test_what_is_written_has_an_md5_of_the_whole_blob_also_for_who_reads_a_part(
+    by_key: AzureStore, size: int
+) -> None:
+    store, content = replace(by_key, folder=uuid.uuid4().hex), os.urandom(size)
+    url = store.url("a.bin")
+    store.backend.put(url, Source(content, size, OCTETS), None, Cancel())
+    for span in (None, Span(1, 3)):
+        with store.backend.open(url, None, span, Cancel()) as download:
+            assert download.info.digest == Digest("md5", hashlib.md5(content).hexdigest())
+
+
+@pytest.mark.parametrize("size", [4000, BLOCK_BYTES + 1])
+def test_what_is_changed_on_its_way_is_not_taken(by_key: AzureStore, size: int) -> None:
+    store, content = replace(by_key, folder=uuid.uuid4().hex), bytes(size)
+    with changing(store.origin, b"\0" * 100, b"\1" * 100) as between:
+        there = store.at(between)
+        with pytest.raises(StorageError):
+            there.backend.put(there.url("a.bin"), Source(content, size, OCTETS), None, Cancel())
+    with pytest.raises(FileNotFoundError):
+        store.read("a.bin")
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [("Md5Mismatch", TransferFailed), ("PublicAccessNotPermitted", AccessDenied)],
+)
+def test_azures_own_words_say_whether_trying_again_may_help(
+    code: str, error: type[StorageError]
+) -> None:
+    with answering(400, {"x-ms-error-code": code}, b"") as (origin, _):
+        text = f"BlobEndpoint={origin}/{ACCOUNT};AccountName={ACCOUNT};AccountKey={key_of(ACCOUNT)}"
+        backend = azure_backend(AzureAccount(connection_string=SecretStr(text)))
+        with pytest.raises(error):
+            backend.put(f"{origin}/{ACCOUNT}/a/b", Source(b"1", 1, OCTETS), None, Cancel())
 
 
 def test_a_signature_in_the_requests_credentials_outranks_the_urls(

@@ -205,6 +205,47 @@ def test_a_digest_of_the_whole_object_is_told(
     assert info.digest == (Digest("sha256", SHA256.hex()) if is_known else None)
 
 
+MD5 = hashlib.md5(b"0123").digest()
+MD5_BASE64 = base64.b64encode(MD5).decode()
+AMAZONS = {"x-amz-request-id": "4442587FB7D0A2F9", "ETag": f'"{MD5.hex()}"'}
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_known"),
+    [
+        ({"Content-MD5": MD5_BASE64}, True),
+        ({"Content-MD5": f" {MD5_BASE64} "}, True),
+        ({"x-ms-blob-content-md5": MD5_BASE64, "Content-MD5": "AAAA"}, True),
+        ({"Content-MD5": "AAAA"}, False),
+        ({"Content-MD5": "no base64"}, False),
+        ({"Content-MD5": MD5.hex()}, False),
+        ({"ETag": f'"{MD5.hex()}"'}, False),
+        (AMAZONS, True),
+        ({**AMAZONS, "x-amz-server-side-encryption": "AES256"}, True),
+        ({**AMAZONS, "x-amz-server-side-encryption": "aws:kms"}, False),
+        ({**AMAZONS, "x-amz-server-side-encryption-customer-algorithm": "AES256"}, False),
+        ({**AMAZONS, "ETag": f'"{MD5.hex()}-2"'}, False),
+        ({**AMAZONS, "ETag": f'W/"{MD5.hex()}"'}, False),
+    ],
+)
+def test_an_md5_of_the_whole_object_is_told(
+    server: FileServer, headers: dict[str, str], is_known: bool
+) -> None:
+    url = server.add("/a", b"0123", version="none", headers=headers)
+    said = head(url).digest
+    is_assumed = "x-amz-request-id" in headers
+    assert said == (Digest("md5", MD5.hex(), is_assumed) if is_known else None)
+
+
+def test_the_md5_of_a_part_is_not_that_of_the_whole(server: FileServer) -> None:
+    url = server.add("/a", b"0123", headers={"Content-MD5": MD5_BASE64})
+    blob = server.add("/b", b"0123", headers={"x-ms-blob-content-md5": MD5_BASE64})
+    whole = Digest("md5", MD5.hex())
+    for place, span, said in ((url, None, whole), (url, Span(2), None), (blob, Span(2), whole)):
+        with opened(place, span) as download:
+            assert download.info.digest == said
+
+
 # Reading
 
 

@@ -284,6 +284,19 @@ def test_a_name_and_a_digest_come_with_the_object(s3_server: Seaweed) -> None:
         assert download.info == info
 
 
+@pytest.mark.parametrize("by", ["environment", "request"])
+def test_the_md5_of_an_object_of_one_part_is_in_its_etag(s3_server: Seaweed, by: str) -> None:
+    key = uuid.uuid4().hex
+    s3_server.raw.put_object(Bucket=BUCKET, Key=key, Body=b"0123")
+    if by == "environment":
+        backend, auth = from_environment(ADMIN, s3_server.origin), None
+    else:
+        backend, auth = s3_backend(s3_server.origin), at_endpoint(ADMIN, s3_server.origin)
+    with backend.open(f"s3://{BUCKET}/{key}", auth, None, Cancel()) as download:
+        md5 = hashlib.md5(b"0123").hexdigest()
+        assert download.info.digest == Digest("md5", md5, is_assumed=True)
+
+
 def test_a_span_behind_the_end_gives_the_whole_object(by_environment: S3Store, url: str) -> None:
     with by_environment.backend.open(url, None, Span(5), Cancel()) as download:
         assert (download.offset, read_all(download)) == (0, b"found")
