@@ -18,7 +18,13 @@ from .downloads import Downloads
 from .draining import Drain
 from .errors import ConfigError
 from .host.engine import ComfyEngine
-from .host.mount import cors_headers, mount, prompt_server, require_hosts
+from .host.mount import (
+    cors_headers,
+    limit_first_requests,
+    mount,
+    prompt_server,
+    require_hosts,
+)
 from .inputs import Fetcher
 from .jobs import Jobs
 from .journal import Journal, Limits
@@ -90,6 +96,7 @@ def _application(settings: Settings) -> web.Application:
     engine.install()
     if settings.hosts:
         require_hosts(settings.hosts)
+    limit_first_requests()
     return app
 
 

@@ -12,6 +12,7 @@ from server import PromptServer
 
 from ..errors import WrongHost
 from ..hosts import require_host
+from ..stalls import FIRST_REQUEST_S, first_requests_within
 from ..wire import to_json
 
 PREFIX = "/api/stateless"
@@ -52,6 +53,14 @@ def require_hosts(allowed: Collection[str]) -> None:
         return await handler(request)
 
     prompt_server().app.middlewares.insert(0, check)
+
+
+def limit_first_requests() -> None:
+    """End connections to ComfyUI's server that bring no request within ``FIRST_REQUEST_S``.
+
+    Call it last of what comes first: no other answer may keep it from hearing of a request.
+    """
+    prompt_server().app.middlewares.insert(0, first_requests_within(FIRST_REQUEST_S))
 
 
 def cors_headers() -> dict[str, str]:

@@ -9,12 +9,10 @@ from typing import Any
 from aiohttp import web
 
 from ..errors import RequestError, StatelessError
+from ..stalls import FIRST_REQUEST_S
 from .answers import refusal
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-
-FIRST_REQUEST_S = 60.0
-"""In which the first request of a connection has to be there, up to the end of its headers."""
 
 KEEP_ALIVE_S = 620.0
 """Longer than the load balancers in front of us keep a connection, so that they end it first."""

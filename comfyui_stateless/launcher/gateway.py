@@ -12,8 +12,9 @@ from .. import __version__
 from ..errors import MethodNotAllowed, NotFound, StatelessError, TooLarge, Unavailable
 from ..hosts import require_host
 from ..origins import require_asked, require_own_page
+from ..stalls import FIRST_REQUEST_S
 from .answers import refusal
-from .connections import FIRST_REQUEST_S, Server
+from .connections import Server
 from .exposed import Guard
 from .forwarding import RETRY, forward
 from .headers import is_websocket

@@ -8,7 +8,9 @@ import socket
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
+import aiohttp
 import pytest
+from aiohttp import web
 
 from comfyui_stateless import stalls
 from comfyui_stateless.board import Board
@@ -111,3 +113,49 @@ async def test_a_stream_of_all_jobs_that_nobody_reads_is_ended(
 async def endless() -> AsyncGenerator[bytes, None]:
     while True:
         yield b"x" * 65536
+
+
+@asynccontextmanager
+async def limited(seconds: float) -> AsyncIterator[int]:
+    """Run a server that is made as ComfyUI makes its own; give its port."""
+
+    async def echo(request: web.Request) -> web.StreamResponse:
+        if request.path != "/ws":
+            return web.Response(text="there")
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            await socket.send_str(str(message.data))
+        return socket
+
+    app = web.Application(middlewares=[stalls.first_requests_within(seconds)])
+    app.router.add_get("/{path:.*}", echo)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost: a\r\n"])
+async def test_a_connection_that_sends_no_request_is_ended_on_a_server_that_is_not_ours(
+    sent: bytes,
+) -> None:
+    async with (
+        limited(0.3) as port,
+        aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http,
+        http.ws_connect("/ws") as live,
+    ):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        kept = await asyncio.open_connection("127.0.0.1", port)
+        kept[1].write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HT")
+        writer.write(sent)
+        assert await asyncio.wait_for(reader.read(), WAIT_S) == b""
+        kept[1].write(b"TP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert (await asyncio.wait_for(kept[0].read(), WAIT_S)).count(b"there") == 2
+        await live.send_str("alive")
+        assert await live.receive_str(timeout=WAIT_S) == "alive"
+        for each in (writer, kept[1]):
+            each.close()
