@@ -18,6 +18,7 @@ LAYERS = [
         "access",
         "hosts",
         "origins",
+        "packing",
         "stalls",
         "variables",
         "config",

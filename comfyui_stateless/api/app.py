@@ -19,7 +19,14 @@ from ..workflows.loaders import Loaders
 from . import docs, handlers, jobs, metrics, prompts, status, workflows
 from .disconnects import Disconnects
 from .document import Document
-from .middleware import answer_errors, note_begun, refuse_unasked, require_host_of, require_key
+from .middleware import (
+    answer_errors,
+    note_begun,
+    refuse_unasked,
+    refuse_unknown_packing,
+    require_host_of,
+    require_key,
+)
 from .state import BACKGROUND, BOARD, DISCONNECTS, DOCUMENT, METRICS, SERVICES, TEMPLATES, WORKFLOWS
 
 ANY_ID = "{id:[^/]+}"
@@ -108,6 +115,7 @@ def _checks(settings: Settings, headers: Mapping[str, str]) -> list[Middleware]:
         checks.append(refuse_unasked)
     if settings.keys:
         checks.append(require_key(settings.keys, PROBES))
+    checks.append(refuse_unknown_packing)
     return checks
 
 

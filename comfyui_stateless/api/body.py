@@ -40,8 +40,14 @@ async def read_body(request: web.Request, limit: int) -> bytes:
             body += chunk
             require_within(len(body), limit)
     except web.RequestPayloadError as error:
-        raise RequestError(f"The body cannot be read: {error}.") from None
+        raise RequestError(f"The body cannot be read: {_why(request, error)}.") from None
     return bytes(body) or await read_before(request, limit)
+
+
+def _why(request: web.Request, error: web.RequestPayloadError) -> str:
+    if "Content-Encoding" in request.headers and not str(error).startswith("nothing more"):
+        return "it is not compressed as its Content-Encoding says, or is cut short"
+    return str(error)
 
 
 async def read_before(request: web.Request, limit: int) -> bytes:

@@ -14,8 +14,10 @@ from ..errors import MethodNotAllowed, NotFound, StatelessError, Unauthorized, f
 from ..hosts import require_host
 from ..keys import accepts, encoded, shown
 from ..origins import require_asked
+from ..packing import require_known_packing
 from ..wire import to_json
 from .disconnects import is_gone
+from .lingering import send_and_drop
 
 log = logging.getLogger("comfyui_stateless.api")
 
@@ -34,6 +36,18 @@ async def note_begun(request: web.Request, response: web.StreamResponse) -> None
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer every error in the one shape."""
     try:
+        response = await _response(request, handler)
+        if _is_packed(request):
+            await send_and_drop(request, response)
+        return response
+    finally:
+        if _is_packed(request):
+            # aiohttp would wait for the rest, and unpack it. This ends that without a word.
+            request.content.set_exception(asyncio.TimeoutError())
+
+
+async def _response(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
         return await handler(request)
     except StatelessError as error:
         return _answer(request, error)
@@ -47,8 +61,22 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         log.error("A request failed", exc_info=error)
         failure = full_disk(error) or StatelessError("The server failed; its log says why.")
         return _answer(request, failure)
-    finally:
-        _leave_packed(request)
+
+
+def _is_packed(request: web.Request) -> bool:
+    """Whether the body is compressed and has not come to its end.
+
+    aiohttp would unpack it for ten seconds, in which nobody else is served: it may have no end.
+    """
+    return "Content-Encoding" in request.headers and not request.content.is_eof()
+
+
+@web.middleware
+async def refuse_unknown_packing(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse bodies that are compressed in a way in which none is read."""
+    if "Content-Encoding" in request.headers and request.body_exists:
+        require_known_packing(request.headers)
+    return await handler(request)
 
 
 def require_key(keys: Sequence[str], open_routes: frozenset[str]) -> Middleware:
@@ -98,15 +126,6 @@ async def refuse_unasked(request: web.Request, handler: Handler) -> web.StreamRe
 def _is_one_of(request: web.Request, names: frozenset[str]) -> bool:
     resource = request.match_info.route.resource
     return resource is not None and resource.name in names
-
-
-def _leave_packed(request: web.Request) -> None:
-    """Have what is left of a compressed body neither unpacked nor waited for.
-
-    aiohttp would unpack it for ten seconds, in which nobody else is served: it may have no end.
-    """
-    if "Content-Encoding" in request.headers and not request.content.is_eof():
-        request.content.set_exception(asyncio.TimeoutError())  # ends that waiting without a word
 
 
 def _translated(request: web.Request, error: web.HTTPException) -> StatelessError:

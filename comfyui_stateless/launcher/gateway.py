@@ -12,6 +12,7 @@ from .. import __version__
 from ..errors import MethodNotAllowed, NotFound, StatelessError, TooLarge, Unavailable
 from ..hosts import require_host
 from ..origins import require_asked, require_own_page
+from ..packing import require_known_packing
 from ..stalls import FIRST_REQUEST_S
 from .answers import refusal
 from .connections import Server
@@ -145,6 +146,8 @@ class Gateway:
         require_asked(request.method, request.headers)
         if target := target_of(path):
             self._require_within(request.content_length)
+            if request.body_exists:
+                require_known_packing(request.headers)
             if not self._tells_while_draining(request.method):
                 self._require_up()
             try:

@@ -103,6 +103,16 @@ async def test_compressed_bodies_are_not_touched(serve: Serve) -> None:
     assert site.comfy.last.all("Content-Encoding") == ["gzip"]
 
 
+@pytest.mark.parametrize("coding", ["br", "zstd", "compress", "gzip, br"])
+async def test_a_body_in_a_coding_that_is_not_read_is_a_415(serve: Serve, coding: str) -> None:
+    site = await serve()
+    packed = site.http.post("/prompt", data=b"{}", headers={"Content-Encoding": coding})
+    async with packed as answer:
+        assert (answer.status, answer.headers["Accept-Encoding"]) == (415, "gzip, deflate")
+        assert (await answer.json())["code"] == "unsupported_media_type"
+    assert site.comfy.seen == []
+
+
 async def test_headers_of_requests_are_kept_but_those_of_the_connection(serve: Serve) -> None:
     site = await serve()
     await site.raw(
