@@ -31,6 +31,9 @@ log = logging.getLogger("comfyui_stateless.webhooks")
 THREADS = 32
 """That resolve names and sign: a resolver may hang for many seconds."""
 
+NOTED_AGAIN_S, MOST_NOTED_AGAIN_S = 5.0, 60.0
+"""Before the journal is told once more how a message ended; twice as long each time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -159,7 +162,7 @@ class Webhooks:
             async with self._receivers.turn(receiver, lane):
                 failure = await self._attempt(parcel, receiver)
             if failure is None:
-                await self._recorded(parcel, parcel.book.delivered())
+                await self._insist(parcel, parcel.book.delivered)
                 return
             failed += 1
             if failure.is_final or failed > parcel.retries:
@@ -214,7 +217,9 @@ class Webhooks:
             "Webhook %s to %s: %s; tried again in %.0f s",
             parcel.message_id, ascii(redacted(parcel.url)), ascii(failure.reason), wait_s,
         )  # fmt: skip
-        await self._recorded(parcel, parcel.book.failed(wait_s, failure.reason))
+        # Where it cannot be noted, its end will be.
+        if error := await self._error_of(parcel.book.failed(wait_s, failure.reason)):
+            log.error("Webhook %s: %s", parcel.message_id, error.message)
 
     async def _give_up(self, parcel: Parcel, failure: Failure) -> None:
         self._count("given_up")
@@ -222,14 +227,28 @@ class Webhooks:
             "Webhook %s to %s was given up: %s",
             parcel.message_id, ascii(redacted(parcel.url)), ascii(failure.reason),
         )  # fmt: skip
-        await self._recorded(parcel, parcel.book.given_up(failure.reason))
+        await self._insist(parcel, lambda: parcel.book.given_up(failure.reason))
 
-    async def _recorded(self, parcel: Parcel, record: Awaitable[None]) -> None:
-        """Note what became of a message; if the disk fails, it is sent again after a restart."""
+    async def _insist(self, parcel: Parcel, note: Callable[[], Awaitable[None]]) -> None:
+        """Note how a message ended, as soon as the journal takes it: else it is sent once more.
+
+        If the process ends before, it is sent again after the restart, under the same id.
+        """
+        wait_s = NOTED_AGAIN_S
+        while error := await self._error_of(note()):
+            if wait_s == NOTED_AGAIN_S:
+                log.error("Webhook %s: %s", parcel.message_id, error.message)
+            if self._is_closing:
+                return
+            await self._pause(wait_s)
+            wait_s = min(2 * wait_s, MOST_NOTED_AGAIN_S)
+
+    async def _error_of(self, noting: Awaitable[None]) -> StorageError | None:
         try:
-            await record
+            await noting
         except StorageError as error:
-            log.error("Webhook %s: %s", parcel.message_id, error.message)
+            return error
+        return None
 
     def _count(self, outcome: str) -> None:
         self._outcomes[outcome] += 1

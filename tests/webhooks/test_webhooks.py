@@ -5,9 +5,12 @@ import base64
 import gc
 import itertools
 import logging
+import sqlite3
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
 from ipaddress import ip_network
 
 import pytest
@@ -260,6 +263,53 @@ async def test_what_was_due_is_sent_after_a_restart_with_the_same_id(
     assert len(there.received) == 4
     assert sleeper.slept == pytest.approx([2, 12, 60], rel=0.11)
     assert (await journal.given_up())[0].attempts == 4
+
+
+@contextmanager
+def locked(journal: Journal) -> Iterator[Callable[[], Awaitable[object]]]:
+    """Have another lock the database; give what ends that."""
+    journal._write_side.execute("PRAGMA busy_timeout = 20")
+    path = journal.folder / "journal.sqlite3"
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+
+        async def unlock() -> None:
+            other.execute("ROLLBACK")
+
+        yield unlock
+
+
+@pytest.mark.parametrize("status", [200, 404])
+async def test_how_a_message_ended_is_noted_once_a_locked_journal_takes_it(
+    journal: Journal, receiver: StartReceiver, sender: StartWebhooks, status: int
+) -> None:
+    there = await receiver(status)
+    await due(journal, (there.url, b"{}"))
+    with locked(journal) as unlock:
+        sleeper = Sleeper(partial(asyncio.sleep, 0), unlock)
+        webhooks = await sender(sleep=sleeper)
+        await settled(journal)
+    await webhooks.close()
+    assert len(await journal.given_up()) == (status == 404)
+    await sender()
+    assert len(there.received) == 1
+    assert sleeper.slept[:2] == [5, 10]
+
+
+async def test_a_message_whose_end_was_never_noted_comes_again_under_its_id(
+    journal: Journal, receiver: StartReceiver, sender: StartWebhooks
+) -> None:
+    there = await receiver(200, 200)
+    await due(journal, (there.url, b"{}"))
+    with locked(journal) as unlock:
+        webhooks = await sender(sleep=asleep)
+        await until(lambda: webhooks._asleep)
+        await asyncio.wait_for(webhooks.close(grace_s=30), 10)
+        await unlock()
+    await sender()
+    await settled(journal)
+    assert len({got.message_id for got in there.received}) == 1
+    assert len(there.received) == 2
 
 
 async def test_closing_waits_for_what_is_being_sent(
