@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ..errors import UnsupportedURL
 from ..naming import redacted
 from ..repositories import urls
 from ..storage import policy
 from ..storage.proxies import basic_authorization
-from .entries import folder_name, shown
+from ..variables import from_home
+from .entries import folder_name, shown_malformed
 
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.](:[a-z0-9-]+)?([=/][A-Za-z0-9.+:~_-]+)?")
 _REGISTRY = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(?:@(?P<version>[A-Za-z0-9._+-]+))?")
@@ -22,13 +24,18 @@ _PATHS = ("./", "../", "/", "~/")
 _VCS = re.compile(r"(?:(?:git|hg|svn|bzr)\+)?(?:https?|ssh|git|file)://[^\s/]*/\S+")
 
 
+MAX_NAME = 255
+MAX_PATH = 4000
+"""Bytes: what Linux's file systems take, with some room for the folder that a path starts in."""
+
+
 def apt_package(text: str) -> str:
     """Return the name of an apt package, perhaps with ``:arch``, ``=version`` or ``/release``."""
     if text.startswith("-"):
-        raise ValueError(f"{shown(text)!r} is an option; only packages can be named here")
+        raise ValueError(f"{shown_malformed(text)!r} is an option; only packages can be named here")
     if not _PACKAGE.fullmatch(text):
         raise ValueError(
-            f"{shown(text)!r} is no apt package, such as ffmpeg or ffmpeg=7:5.1.6-0+deb12u1"
+            f"{shown_malformed(text)!r} is no apt package, such as ffmpeg or ffmpeg=7:5.1.6-0+deb12u1"
         )
     return text
 
@@ -37,12 +44,12 @@ def requirement(text: str) -> str:
     """Return what pip takes for a package: a requirement, a URL or a path; no option."""
     if text.startswith("-"):
         raise ValueError(
-            f"{shown(text)!r} is an option; only packages can be named here. What options say "
+            f"{shown_malformed(text)!r} is an option; only packages can be named here. What options say "
             "can be said in variables, such as PIP_INDEX_URL and UV_INDEX_URL"
         )
     if not (_is_requirement(text) or _VCS.fullmatch(text) or _is_path(text)):
         raise ValueError(
-            f"{shown(text)!r} is no requirement, such as name, name[extra]>=1.2, "
+            f"{shown_malformed(text)!r} is no requirement, such as name, name[extra]>=1.2, "
             "name @ https://…, or git+https://…@ref"
         )
     return text
@@ -81,7 +88,7 @@ def custom_node(text: str) -> Node:
     if found := _REGISTRY.fullmatch(text):
         return Node(text, found["name"], None, found["version"])
     raise ValueError(
-        f"{text!r} is no custom node: neither a name of the registry, such as name or "
+        f"{shown_malformed(text)!r} is no custom node: neither a name of the registry, such as name or "
         "name@1.2.3, nor the http:// or https:// URL of a repository"
     )
 
@@ -121,6 +128,9 @@ def local_path(text: str) -> str:
     """Return the path of a file."""
     if text.endswith("/") or text.rpartition("/")[2] in (".", "..", "~"):
         raise ValueError(f"{text!r} names a folder; it has to end in the name of the file")
+    from_home(Path(text))
+    if len(text.encode()) > MAX_PATH or any(len(p.encode()) > MAX_NAME for p in text.split("/")):
+        raise ValueError(f"it is longer than {MAX_PATH} bytes, or a name in it than {MAX_NAME}")
     return text
 
 

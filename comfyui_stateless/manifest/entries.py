@@ -18,6 +18,18 @@ def shown(text: str) -> str:
     return _URL.sub(lambda found: redacted(found[0]), text)
 
 
+def shown_malformed(text: str) -> str:
+    """Return ``text``, which is not what it has to be, so that a secret may stand anywhere in it.
+
+    What a user and a password, a query or a fragment could be is left out.
+    """
+    plain = shown(text)
+    user, _, host = plain.rpartition("@")
+    found = plain if user in ("", "git") else f"…@{host}"
+    place, mark, _ = found.replace("#", "?").partition("?")
+    return f"{place}?…" if mark else place
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One entry of a list, as it is written; ``str`` shows it without secrets.
