@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
-from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -32,6 +32,8 @@ from .variables import (
     OTHER_SECRETS,
     PROXIES,
     SALAD_METADATA_URL,
+    ExistingFile,
+    from_home,
     wrong_variables,
 )
 
@@ -193,7 +195,7 @@ class Settings(BaseSettings):
     system_webhook_url: SecretStr | None = Field(
         default=None, description="Receives ComfyUI's events of our jobs, and storage events."
     )
-    warmup_prompt_file: FilePath | None = Field(
+    warmup_prompt_file: ExistingFile | None = Field(
         default=None,
         description="A graph in the API format, run once before the server counts as ready.",
     )
@@ -254,7 +256,7 @@ class Settings(BaseSettings):
     @field_validator("cache_dir", "state_dir", "workflow_dir", "workflow_node_packages")
     @classmethod
     def _from_home(cls, value: Path | None) -> Path | None:
-        return None if value is None else value.expanduser()
+        return None if value is None else from_home(value)
 
     @classmethod
     def load(cls) -> Settings:

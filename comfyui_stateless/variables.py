@@ -1,8 +1,12 @@
-"""The names of environment variables that are no settings of the extension's own."""
+"""Environment variables that are no settings of the extension's own, and paths in variables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from .errors import ConfigError
 
@@ -49,7 +53,46 @@ PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 """Variables that are read in lower case too, which outranks upper case."""
 
 
+def from_home(path: Path) -> Path:
+    """Return a path with the home folder in place of ``~``.
+
+    Raises:
+        ValueError: There is no such folder.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError(f"there is no home folder {path.parts[0][:100]!r}") from None
+
+
+def is_file(path: Path) -> bool:
+    """Say whether a file is there.
+
+    Raises:
+        ValueError: Nobody can tell, as with a name that is too long.
+    """
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise ValueError(f"it cannot be looked at: {error.strerror}") from None
+
+
+def _existing(path: Path) -> Path:
+    if not is_file(path):
+        raise ValueError("Path does not point to a file")
+    return path
+
+
+ExistingFile = Annotated[Path, AfterValidator(_existing)]
+"""As pydantic's ``FilePath``, which breaks off at a path that cannot be looked at."""
+
+
 def wrong_variables(wrong: Mapping[str, str]) -> ConfigError:
     """Return the error for variables whose values are wrong, by name, each with its reason."""
-    listing = "; ".join(f"{name}: {reason}" for name, reason in wrong.items())
+    listing = "; ".join(f"{name}: {_in_a_line(reason)}" for name, reason in wrong.items())
     return ConfigError(f"Wrong environment variables: {listing}.", details={"variables": wrong})
+
+
+def _in_a_line(text: str) -> str:
+    """Return a text with escapes in place of line breaks, and of all else that no terminal shows."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)

@@ -176,7 +176,10 @@ def tell(configuration: Configuration, arguments: Sequence[str]) -> int:
         except StatelessError as error:
             log.error("%s", error.message)
             return WRONG
-    sys.stdout.writelines(f"{line}\n" for line in lines)
+    for line in lines:
+        # What a path or a word holds may be no text, or none that this output takes.
+        said = line.encode(sys.stdout.encoding, "backslashreplace")
+        sys.stdout.write(said.decode(sys.stdout.encoding) + "\n")
     return 0
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import Field, FilePath, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ..config import Settings, load
 from ..errors import ConfigError
-from ..variables import wrong_variables
+from ..variables import ExistingFile, from_home, is_file, wrong_variables
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -63,7 +63,7 @@ class LauncherSettings(BaseSettings):
     log_format: Literal["text", "json"] = Field(
         default="text", description="How the log is written: as text, or a JSON object a line."
     )
-    manifest: FilePath | None = Field(
+    manifest: ExistingFile | None = Field(
         default=None, description="A YAML or JSON file that names what to install."
     )
     manifest_json: SecretStr | None = Field(
@@ -91,13 +91,13 @@ class LauncherSettings(BaseSettings):
     @field_validator("comfy_home", "input_dir", "model_dir", "output_dir")
     @classmethod
     def _whole(cls, value: Path | None) -> Path | None:
-        return None if value is None else value.expanduser().absolute()
+        return None if value is None else from_home(value).absolute()
 
     @field_validator("comfy_home")
     @classmethod
     def _is_comfyui(cls, value: Path, info: ValidationInfo) -> Path:
         has_own_command = info.data.get("cmd") is not None or "cmd" not in info.data
-        if not has_own_command and not (value / "main.py").is_file():
+        if not has_own_command and not is_file(value / "main.py"):
             raise ValueError(f"there is no ComfyUI at {value}: it holds no main.py")
         return value
 
