@@ -8,9 +8,11 @@ import io
 import re
 import socket
 import ssl
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import NamedTuple
 from urllib.parse import quote, urljoin
 
 from pydantic import SecretStr
@@ -18,6 +20,7 @@ from pydantic import SecretStr
 from .. import __version__
 from ..config import Proxies
 from ..errors import HostRefused, StorageError, TransferFailed, UnsupportedURL
+from .answers import Inlet, Pace
 from .base import Cancel, Source
 from .policy import PRINTABLE, Policy, Target, parse
 from .proxies import Proxy
@@ -73,6 +76,7 @@ class Response:
     def __init__(
         self,
         raw: http.client.HTTPResponse,
+        inlet: Inlet,
         target: Target,
         cancel: Cancel,
         resources: contextlib.ExitStack,
@@ -83,6 +87,8 @@ class Response:
         self.headers = raw.headers
         self._place = target.redacted
         self._raw = raw
+        self._inlet = inlet
+        self._pace = Pace(self._place)
         self._left = raw.length
         self._cancel = cancel
         self._resources = resources
@@ -97,11 +103,15 @@ class Response:
 
         Raises:
             TransferFailed: The connection broke, stalled, or ended before the body did.
+            StorageError: It comes so slowly that it would never end.
             Cancelled: It was cancelled.
         """
         self._cancel.check()
+        began = time.monotonic()
+        self._inlet.begin_step(buffer.nbytes)
         with failures_told(self._place, self._cancel):
             count = self._read(buffer)
+        self._pace.note(count, time.monotonic() - began)
         # Cancelling shuts the socket down, which looks like the end of the body.
         self._cancel.check()
         if self._left is not None:
@@ -193,8 +203,8 @@ class Client:
         try:
             pieces = resources.enter_context(_pieces(hop.request.source))
             with failures_told(hop.target.redacted, cancel):
-                raw = self._answer(hop, pieces, cancel, resources)
-            return Response(raw, hop.target, cancel, resources)
+                raw, inlet = self._answer(hop, pieces, cancel, resources)
+            return Response(raw, inlet, hop.target, cancel, resources)
         except BaseException:
             resources.close()
             raise
@@ -205,7 +215,7 @@ class Client:
         pieces: Iterable[bytes | memoryview],
         cancel: Cancel,
         resources: contextlib.ExitStack,
-    ) -> http.client.HTTPResponse:
+    ) -> tuple[http.client.HTTPResponse, Inlet]:
         """Send a request and read the head of its answer; ``resources`` gets what to close."""
         cancel.check()
         proxy = self._dialer.proxy_for(hop.target)
@@ -213,17 +223,16 @@ class Client:
         sock = resources.enter_context(self._dialer.dial(hop.target, proxy, cancel))
         resources.enter_context(cancel.calling(partial(interrupt, sock)))
         broken = _send(sock, head, pieces, cancel)
-        raw = http.client.HTTPResponse(sock, method=hop.request.method)
+        inlet = Inlet(sock, 2 * self._dialer.timeouts.read_s)
+        raw = inlet.answer(hop.request.method)
         resources.callback(raw.close)
-        raw.begin()
         cancel.check()
         if broken and 200 <= raw.status < 300:
             raise broken
-        return raw
+        return raw, inlet
 
 
-@dataclass(frozen=True, slots=True)
-class _Hop:
+class _Hop(NamedTuple):
     """One exchange of those that a request leads to."""
 
     request: Request
