@@ -20,6 +20,15 @@ log = logging.getLogger("comfyui_stateless.host")
 CLOCK_SLACK_S = 0.1
 """File systems stamp times with a coarser clock than Python reads."""
 
+MAX_TOLD = 10
+"""Files that are not there which the log names, of a run: a node may report very many."""
+
+MAX_NAME = 300
+"""Characters of such a name."""
+
+Location = tuple[Path, Path]
+"""The base folder of a file, and its path."""
+
 Shown = list[tuple[str, Mapping[str, Any]]]
 """Node ids of the caller's graph, in its order, each with the ui output of a node."""
 
@@ -54,6 +63,9 @@ class Files:
         self._plan = plan
         self._folder = folder
         self._since = since - CLOCK_SLACK_S
+        self._bases: dict[str, Path] = {}
+        self._located: dict[tuple[str, str, str], Location | None] = {}
+        self._missing = 0
         self._seen: set[Path] = set()
         self._gave_early: set[str] = set()
 
@@ -68,7 +80,7 @@ class Files:
         if not entries or self._plan.feeds(node_id):
             return
         for entry in entries:
-            location = _locate(entry)
+            location = self._locate(entry)
             if location and self._is_own(*location) and location[1] not in self._seen:
                 yield self._as_it_lies(node_id, entry, *location)
                 self._seen.add(location[1])
@@ -82,6 +94,7 @@ class Files:
         Raises:
             OSError: A file could not be taken.
         """
+        self._located.clear()  # files have come and gone since they were looked for early
         found: list[NodeFile] = []
         for node_id, ui in outputs:
             for entry in _entries(ui):
@@ -93,9 +106,12 @@ class Files:
         return sorted(found, key=lambda file: order.get(file.node_id, len(order)))
 
     def _reported(self, node_id: str, entry: Mapping[str, Any]) -> Iterator[NodeFile]:
-        location = _locate(entry)
+        location = self._locate(entry)
         if location is None:
-            log.warning("A node reported a file that is not there: %s", ascii(entry["filename"]))
+            self._missing += 1
+            if self._missing <= MAX_TOLD:
+                name = ascii(entry["filename"])[:MAX_NAME]
+                log.warning("A node reported a file that is not there: %s", name)
             return
         base, path = location
         if path in self._seen:
@@ -106,6 +122,16 @@ class Files:
         else:
             name = self._own_name(path.relative_to(base))
             yield NodeFile(node_id, name, _is_temp(entry), self._take(base, path))
+
+    def _locate(self, entry: Mapping[str, Any]) -> Location | None:
+        """Return where the file of an entry is; what a node names often is looked for once."""
+        kind = str(entry.get("type") or "output")
+        name = kind, str(entry.get("subfolder") or ""), str(entry["filename"])
+        if name not in self._located:
+            if kind not in self._bases:
+                self._bases[kind] = Path(os.path.realpath(folder_paths.get_directory_by_type(kind)))
+            self._located[name] = _found(self._bases[kind], *name[1:])
+        return self._located[name]
 
     def _is_own(self, base: Path, path: Path) -> bool:
         """Say whether a file lies in the run's folder, wherever a pack has had that put."""
@@ -159,15 +185,16 @@ def _is_temp(entry: Mapping[str, Any]) -> bool:
     return entry.get("type") == "temp"
 
 
-def _locate(entry: Mapping[str, Any]) -> tuple[Path, Path] | None:
-    """Return the base folder and the path of a file entry.
+def _found(base: Path, subfolder: str, filename: str) -> Location | None:
+    """Return the base folder and the path of a file in it.
 
     None for paths that leave their base, and for files that are not there.
     """
-    base = Path(os.path.realpath(folder_paths.get_directory_by_type(entry.get("type") or "output")))
-    below = Path(str(entry.get("subfolder") or ""), entry["filename"])
+    below = base / subfolder / filename
     try:
-        path = Path(os.path.realpath(base / below))
-        return (base, path) if path.is_relative_to(base) and path.is_file() else None
+        if not below.is_file():
+            return None
+        path = Path(os.path.realpath(below))
+        return (base, path) if path.is_relative_to(base) else None
     except (OSError, ValueError):  # no name of a file: too long, or with a NUL
         return None

@@ -43,6 +43,7 @@ from .models import CODE_FOLDER, ModelFolders
 from .previews import SUPPORT
 from .runs import Run, Runs
 from .sparing import sparing
+from .strays import Strays
 from .submit import Accepted, Submission
 from .variables import variables
 from .watchdog import Watchdog
@@ -75,6 +76,7 @@ class ComfyEngine:
         self._watchdog = Watchdog(server, self._runs)
         self._submission = Submission(server, self._catalog, Savers(self._runs), self._expanders)
         self._ahead = Ahead(self._runs)
+        self._strays = Strays()
         self._canceller = Canceller(server)
         self._events = Events(server, self._runs, self._expanders, self._tell_status)
         self.on_status: Callable[[Mapping[str, Any]], None] | None = None
@@ -98,6 +100,8 @@ class ComfyEngine:
             OSError: It cannot.
         """
         self._events.hold()  # all packs are loaded now
+        self._events.remember_process()
+        self._strays.claim()
         self._watchdog.remember()
         self._learning = asyncio.ensure_future(self.learn_inputs())
         await asyncio.to_thread(sweep)
@@ -186,7 +190,7 @@ class ComfyEngine:
             loads.drop()
             ended()
 
-        run = Run(accepted, folder, loads, observer, over)
+        run = Run(accepted, folder, loads, self._strays, observer, over)
         self._events.hold()
         folder.busy()
         self._runs.add(run)

@@ -18,6 +18,7 @@ from comfy_execution.graph import DynamicPrompt
 from comfy_execution.progress import WebUIProgressHandler
 
 from .learn import Expanders
+from .process import Process
 from .runs import CLIENT, Run, Runs
 
 log = logging.getLogger("comfyui_stateless.host")
@@ -57,6 +58,7 @@ class Events:
         self._runs = runs
         self._expanders = expanders
         self._status = _Latest(server.loop, on_status)
+        self._process = Process()
         self._is_installed = False
         self._hears = False
         self._send_sync: Any = None
@@ -80,6 +82,10 @@ class Events:
         states = getattr(WebUIProgressHandler, STATES, None)
         if states is not None:
             setattr(WebUIProgressHandler, STATES, self._wrapped_states(states))
+
+    def remember_process(self) -> None:
+        """Note how the process is, which nodes may change; call it once all packs are loaded."""
+        self._process.remember()
 
     def hold(self) -> None:
         """Wrap anew what packs have replaced since, and the queue that they have put in place.
@@ -140,6 +146,7 @@ class Events:
 
     def _wrapped_task_done(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def task_done(*args: Any, **kwargs: Any) -> Any:
+            self._process.put_back()
             item_id = args[0] if args else kwargs["item_id"]
             history = args[1] if len(args) > 1 else kwargs.get("history_result") or {}
             status = args[2] if len(args) > 2 else kwargs.get("status")

@@ -17,6 +17,7 @@ import re
 import secrets
 import shutil
 import socket
+import stat
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -36,6 +37,9 @@ _MARKED = re.compile(rf"{MARK}-([0-9a-f]{{8}})-([0-9]{{1,9}})-([0-9a-f]{{8}})-.+
 MESHES = "3d"
 """The folder inside the input folder from which ComfyUI's nodes take 3D models."""
 
+SWEPT_DEPTH = 4
+"""Folders below ComfyUI's own in which leftovers are looked for: packs sort by year, month, day."""
+
 ABANDONED_AFTER_S = 24 * 3600
 """Age from which what another host left is swept: that host cannot be asked."""
 
@@ -43,6 +47,11 @@ ABANDONED_AFTER_S = 24 * 3600
 def marked(name: str) -> str:
     """Return a name that tells that this process put what bears it there."""
     return f"{MARK}-{_HOST}-{os.getpid()}-{_TOKEN}-{name}"
+
+
+def is_marked(name: str) -> bool:
+    """Say whether a name tells which process put there what bears it."""
+    return _MARKED.fullmatch(name) is not None
 
 
 class RunFolder:
@@ -84,6 +93,11 @@ class RunFolder:
         """Say whether a file lies in one of the run's folders."""
         with self._lock:
             return any(path.is_relative_to(root) for root in self._made)
+
+    def is_below(self, path: Path) -> bool:
+        """Say whether any of the run's folders lies in a folder, or is that."""
+        with self._lock:
+            return any(root.is_relative_to(path) for root in self._made)
 
     def discard(self, path: Path) -> None:
         """Have a folder deleted together with the run's own; only while what was put off is done."""
@@ -167,10 +181,21 @@ def sweep() -> None:
         Path(folder_paths.get_output_directory()),
         Path(folder_paths.get_temp_directory()),
         Path(folder_paths.get_input_directory()),
-        Path(folder_paths.get_input_directory(), MESHES),
     ]
     for place in places:
-        remove(path for path in place.glob(f"{MARK}-*-*-*-*") if _is_abandoned(path))
+        remove(path for path in _marked_in(place, SWEPT_DEPTH) if _is_abandoned(path))
+
+
+def _marked_in(place: Path, depth: int) -> list[Path]:
+    """Return what bears a mark in a folder and in those below it, where packs may put it."""
+    found: list[Path] = []
+    with contextlib.suppress(OSError), os.scandir(place) as entries:
+        for entry in entries:
+            if is_marked(entry.name):
+                found.append(Path(entry.path))
+            elif depth and entry.is_dir(follow_symlinks=False):
+                found += _marked_in(Path(entry.path), depth - 1)
+    return found
 
 
 def _is_abandoned(path: Path) -> bool:
@@ -200,13 +225,25 @@ def remove(paths: Iterable[Path]) -> None:
     """Delete files and folders that nobody uses any more."""
     for path in paths:
         for _ in range(3):
-            if path.is_dir():
+            if path.is_dir() and not path.is_symlink():
+                _open_up(path)
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 with contextlib.suppress(OSError):
                     path.unlink()
-            if not path.exists():
+            if not os.path.lexists(path):
                 break
             time.sleep(0.05)
         else:
             log.warning("Could not delete %s", path)
+
+
+def _open_up(folder: Path) -> None:
+    """Let the folders in a folder be read and emptied, whatever a node has made of them."""
+    with contextlib.suppress(OSError):
+        folder.chmod(stat.S_IRWXU)
+    for above, names, _ in os.walk(folder):
+        for path in (Path(above, name) for name in names):
+            if not path.is_symlink():
+                with contextlib.suppress(OSError):
+                    path.chmod(stat.S_IRWXU)

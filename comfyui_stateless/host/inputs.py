@@ -150,7 +150,7 @@ def find_file(text: str) -> Path | None:
     found = _inside(Path(base, name), base)
     if found is None and annotated is None:
         places = [folder_paths.get_directory_by_type(kind) for kind in _KINDS]
-        found = _inside(Path(name).absolute(), *places)
+        found = _inside(Path(name), *places)  # absolute by then, unless that directory is gone
     return found
 
 

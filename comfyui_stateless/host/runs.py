@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import nodes
@@ -18,6 +18,7 @@ from .collect import Files, shown, texts
 from .failures import failure, worker_death
 from .files import RunFolder
 from .previews import PICTURE, PICTURE_OF_NODE, Previews, picture
+from .strays import Strays
 from .submit import Accepted
 from .times import Times
 from .translation import Translation
@@ -52,9 +53,11 @@ class Run:
         accepted: Accepted,
         folder: RunFolder,
         loads: Loads,
+        strays: Strays,
         observer: Observer,
         ended: Callable[[], None],
     ) -> None:
+        self._strays = strays
         self.prompt_id = accepted.prompt_id
         self.loads = loads
         self.plan = accepted.plan
@@ -156,6 +159,7 @@ class Run:
             outcome = StatelessError(
                 "The outputs could not be collected; the server's log says why."
             )
+        self._strays.end(self._class_types(), self._folder)
         self._loop.call_soon_threadsafe(self._settle, outcome)
 
     def drop(self) -> None:
@@ -213,6 +217,7 @@ class Run:
             if self.stopping:
                 nodes.interrupt_processing(True)  # another pack held it back when it was stopped
             self._times.start()
+            self._strays.begin(self._class_types())
             self._observer.started()
 
     def _tell(self, event: Any, data: Mapping[str, Any]) -> None:
@@ -241,6 +246,9 @@ class Run:
         if self._files is None:
             self._files = Files(self.plan, self._folder, self._times.started / 1000)
         return self._files
+
+    def _class_types(self) -> Iterator[str]:
+        return (node["class_type"] for node in self.plan.graph.values())
 
     def _outcome(self, history: Mapping[str, Any], status: Any) -> Execution | StatelessError:
         outputs = shown(self.plan, history.get("outputs") or self._outputs)

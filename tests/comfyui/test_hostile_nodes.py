@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.comfyui.conftest import required
 from tests.comfyui.graphs import Graph, node, pixels, saved
 from tests.comfyui.receiver import SECRET, Receiver, receiving
 from tests.comfyui.server import ComfyServer, Install, Reply
@@ -27,6 +30,14 @@ ENDS = {
     "loses_temp": FINE,
     "proxies": FINE,
     "has_no_stack": FINE,
+    "makes_unreadable": FINE,
+    "silences": FINE,
+    "keeps_the_lock": FINE,
+    "has_no_loop": FINE,
+    "closes_stdout": FINE,
+    "watches_threads": FINE,
+    "has_no_hooks": FINE,
+    "has_few_files": FINE,
     "up": FINE,
     "absolute": FINE,
     "nul": FINE,
@@ -47,6 +58,38 @@ ENDS = {
 }
 LONGEST = 30_000
 
+MAKES = [
+    "a link out",
+    "a link to itself",
+    "a link to nothing",
+    "a link to a folder",
+    "a link to endless bytes",
+    "a link to the environment",
+    "a pipe",
+    "a socket",
+    "a device",
+    "a folder",
+]
+LEAVES = [
+    "a file",
+    "files in folders",
+    "a closed folder",
+    "a hard link",
+    "many files",
+    "a way round",
+    "a folder's file",
+]
+GIVES = [
+    "a link to its own",
+    "a way in a circle",
+    "a file in a new folder",
+    "a file nobody may read",
+    "two lines",
+    "half a character",
+    "a long name",
+    "one file often",
+]
+
 
 @pytest.fixture(scope="module")
 def receiver() -> Iterator[Receiver]:
@@ -56,24 +99,47 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture(scope="module")
 def server(
-    install: Install, receiver: Receiver, tmp_path_factory: pytest.TempPathFactory
+    each_install: Install | None, receiver: Receiver, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ComfyServer]:
     env = {"HTTP_TRUSTED_ORIGINS": receiver.origin, "WEBHOOK_SECRET": SECRET}
     base = tmp_path_factory.mktemp("hostile")
-    with ComfyServer(install, base, env, packs={"hostile": PACK}) as server:
+    with ComfyServer(required(each_install), base, env, packs={"hostile": PACK}) as server:
         server.wait_until_ready()
         yield server
+
+
+@pytest.fixture(scope="module")
+def as_told(server: ComfyServer) -> str:
+    """What the process was like before any node changed it."""
+    return told(server)
 
 
 def does(act: str) -> Graph:
     return {"1": node("HostileDoes", act=act)}
 
 
+def told(server: ComfyServer) -> str:
+    """Return what a node sees of the process."""
+    return "\n".join(text["text"] for text in server.prompt(does("tells")).json["texts"])
+
+
 def is_fine(server: ComfyServer) -> bool:
-    """Say whether the next job is run, and gives what it is to give."""
-    reply = server.prompt(saved(1), timeout=60)
+    """Say whether the next job is run, and gives what it is to give: it brings, saves, writes."""
+    graph = saved(1)
+    reply = server.prompt(graph, timeout=60)
     assert reply.status == 200, reply.body
-    return bool(pixels(reply.images[0]).shape == (48, 64, 3))
+    brought = base64.b64encode(reply.images[0]).decode()
+    graph["1"] = node("LoadImage", image=f"data:image/png;base64,{brought}")
+    graph["8"] = node(
+        "SaveAnimatedPNG", images=["1", 0], filename_prefix="moves", fps=6.0, compress_level=4
+    )
+    reply = server.prompt(graph, timeout=60)
+    assert (reply.status, len(reply.json.get("images", []))) == (200, 2), reply.body[:500]
+    return all(pixels(image).shape == (48, 64, 3) for image in reply.images)
+
+
+def leaves(act: str, reports: bool = False) -> Graph:
+    return {"1": node("HostileLeaves", act=act, reports=reports)}
 
 
 def ended(reply: Reply) -> tuple[int, str | None]:
@@ -82,7 +148,7 @@ def ended(reply: Reply) -> tuple[int, str | None]:
 
 @pytest.mark.parametrize("act", ENDS)
 def test_what_a_node_does_is_over_with_its_job(
-    server: ComfyServer, receiver: Receiver, act: str
+    server: ComfyServer, receiver: Receiver, as_told: str, act: str
 ) -> None:
     before = server.files()
     reply = server.prompt(does(act), id=f"waits {act}")
@@ -96,6 +162,56 @@ def test_what_a_node_does_is_over_with_its_job(
     assert is_fine(server)
     assert server.get("/api/stateless/ready").status == 200
     assert server.files() == before
+    assert told(server) == as_told
+
+
+@pytest.mark.parametrize("reports", [True, False])
+@pytest.mark.parametrize("act", MAKES)
+def test_what_is_no_file_is_no_output_and_goes_with_its_job(
+    server: ComfyServer, act: str, reports: bool
+) -> None:
+    before = server.files()
+    reply = server.prompt(leaves(act, reports), timeout=20)
+    assert (reply.status, reply.json["images"]) == (200, []), reply.body[:500]
+    assert server.files() == before
+
+
+@pytest.mark.parametrize("act", LEAVES)
+def test_what_a_node_writes_and_does_not_report_goes_with_its_job(
+    server: ComfyServer, act: str
+) -> None:
+    before = server.files()
+    reply = server.prompt(leaves(act), timeout=60)
+    assert (reply.status, reply.json["images"]) == (200, []), reply.body[:500]
+    assert server.files() == before
+
+
+@pytest.mark.parametrize("act", GIVES)
+def test_what_a_node_writes_under_an_odd_name_is_one_output(server: ComfyServer, act: str) -> None:
+    before = server.files()
+    reply = server.prompt(leaves(act), timeout=20)
+    assert reply.status == 200, reply.body[:500]
+    assert [pixels(image).shape for image in reply.images] == [(4, 4, 3)]
+    assert server.files() == before
+
+
+def test_a_node_that_empties_the_output_folder_harms_no_later_job(server: ComfyServer) -> None:
+    before = server.files()
+    assert server.prompt(leaves("empties")).status == 200
+    assert is_fine(server)
+    assert server.files() == before
+
+
+def test_what_is_there_when_a_job_begins_stays_there(server: ComfyServer) -> None:
+    there = server.base / "output" / "theirs"
+    there.mkdir()
+    (there / "old.png").touch()
+    (server.base / "output" / "note.txt").touch()
+    before = server.files()
+    assert server.prompt(leaves("many files")).status == 200
+    assert server.files() == before
+    shutil.rmtree(there)
+    (server.base / "output" / "note.txt").unlink()
 
 
 def test_a_node_that_holds_the_interpreter_holds_nobody_up_afterwards(server: ComfyServer) -> None:

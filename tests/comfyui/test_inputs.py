@@ -278,6 +278,24 @@ async def test_what_dead_processes_left_is_swept(base: Path, host: Any) -> None:
         assert lying(base) == sorted(["3d", live, others, *plain])
 
 
+async def test_what_a_dead_process_left_below_a_packs_folders_is_swept(
+    host: Any, base: Path
+) -> None:
+    async with host.files.Folders().workspace("a") as workspace:
+        live = workspace.folder()
+        dead = base / "output" / "2026" / "11" / ABANDONED.format(host=live.name.split("-")[1])
+        (dead / "0").mkdir(parents=True)
+        (dead.parent / "theirs.png").touch()
+        link = base / "output" / "away"
+        link.symlink_to(base / "other", target_is_directory=True)
+        behind = base / "other" / dead.name
+        behind.mkdir(parents=True)
+        host.files.sweep()
+        assert [path.name for path in dead.parent.iterdir()] == ["theirs.png"]
+        assert live.is_dir()
+        assert behind.is_dir()
+
+
 # Files that are there
 
 

@@ -1,8 +1,13 @@
 """A node that does to its process what no node should do; each act is one that packs have done."""
 
+import asyncio
 import gc
+import io
+import locale
+import logging
 import os
 import re
+import resource
 import socket
 import sys
 import tempfile
@@ -14,6 +19,8 @@ from pathlib import Path
 import folder_paths
 import numpy as np
 import torch
+
+from .leavings import Leaves
 
 VICTIM = "/etc/passwd"
 HUGE = 20 * 2**20
@@ -115,6 +122,65 @@ def has_no_stack():
     sys.setrecursionlimit(60)
 
 
+def makes_unreadable():
+    os.umask(0o777)
+
+
+def silences():
+    logging.disable(logging.CRITICAL)
+
+
+def keeps_the_lock():
+    sys.setswitchinterval(10)
+
+
+def has_no_loop():
+    class NoLoop(asyncio.DefaultEventLoopPolicy):
+        def new_event_loop(self):
+            raise RuntimeError("no loop")
+
+        get_event_loop = new_event_loop
+
+    asyncio.set_event_loop_policy(NoLoop())
+
+
+def closes_stdout():
+    sys.stdout = io.StringIO()
+    sys.stdout.close()
+
+
+def watches_threads():
+    threading.settrace(raises)
+    threading.setprofile(raises)
+    threading.stack_size(64 * 1024)
+
+
+def has_no_hooks():
+    sys.excepthook = threading.excepthook = None
+
+
+def has_few_files():
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (20, most))
+
+
+def tells():
+    """Return what the process is like, for nodes that come later."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return {
+        "text": [
+            f"{oct(mask)} {Path.cwd()} {tempfile.tempdir} {locale.setlocale(locale.LC_ALL)}",
+            f"{gc.isenabled()} {sys.getrecursionlimit()} {sys.getswitchinterval()}",
+            f"{socket.getdefaulttimeout()} {logging.root.manager.disable} {threading.stack_size()}",
+            f"{asyncio.get_event_loop_policy()} {threading.gettrace()} {threading.getprofile()}",
+            f"{sys.stdout} {sys.stderr} {sys.excepthook} {threading.excepthook}",
+            f"{resource.getrlimit(resource.RLIMIT_NOFILE)}",
+            f"{[each for each in warnings.filters if each[0] == 'error']}",
+        ]
+    }
+
+
 def dies_in_a_thread():
     threading.Thread(target=raises, args=(SystemExit(3),), daemon=True).start()
     threading.Thread(target=raises, args=(Unspeakable(),), daemon=True).start()
@@ -155,6 +221,15 @@ ACTS = {
     "loses_temp": loses_temp,
     "proxies": proxies,
     "has_no_stack": has_no_stack,
+    "makes_unreadable": makes_unreadable,
+    "silences": silences,
+    "keeps_the_lock": keeps_the_lock,
+    "has_no_loop": has_no_loop,
+    "closes_stdout": closes_stdout,
+    "watches_threads": watches_threads,
+    "has_no_hooks": has_no_hooks,
+    "has_few_files": has_few_files,
+    "tells": tells,
 }
 
 
@@ -175,4 +250,4 @@ class Does:
         return {"ui": ACTS[act]() or {"text": ["done"]}}
 
 
-NODE_CLASS_MAPPINGS = {"HostileDoes": Does}
+NODE_CLASS_MAPPINGS = {"HostileDoes": Does, "HostileLeaves": Leaves}

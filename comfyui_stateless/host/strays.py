@@ -1,0 +1,169 @@
+"""What nodes write straight into ComfyUI's output folder and nobody is told of.
+
+ComfyUI runs one prompt at a time, so what is new at the top of the folder when a run ends is the
+run's: files, folders, links, pipes, sockets. It goes into the run's own folder, and with it. What
+was there before stays, and so does everything while another process of ours uses the same folder,
+as it may be that one's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import time
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+
+from .files import RunFolder, is_marked
+
+log = logging.getLogger("comfyui_stateless.host")
+
+SETTLED_S = 0.1
+"""Age from which a folder's time is known to change with what is put there: clocks are coarse."""
+
+MAX_GRAPHS = 200
+MAX_PLACES = 16
+"""Folders that are remembered for the nodes of one graph."""
+
+
+class Strays:
+    """Sees what comes into the output folder while a run executes.
+
+    Its methods are called on the thread that runs nodes, and never raise.
+    """
+
+    def __init__(self) -> None:
+        self._base = Path()
+        self._names: frozenset[str] = frozenset()
+        self._changed: int | None = None
+        self._began_s = 0.0
+        self._is_open = False
+        self._places: dict[frozenset[str], dict[str, None]] = {}
+        self._claim = _Claim()
+
+    def claim(self) -> None:
+        """Tell other processes that this one uses the output folder."""
+        with contextlib.suppress(OSError, ImportError):
+            self._claim.hold(Path(folder_paths.get_output_directory()))
+
+    def begin(self, class_types: Iterable[str]) -> None:
+        """Note what is there before a run, and make the folders that its nodes once made.
+
+        They may have done that when they were made themselves, which ComfyUI does once.
+        """
+        self._base = Path(folder_paths.get_output_directory())
+        self._began_s = time.time() - SETTLED_S
+        try:
+            self._look()
+            self._is_open = True
+            for name in self._places.get(frozenset(class_types), ()):
+                (self._base / name).mkdir(parents=True, exist_ok=True)
+        except Exception:  # raising would fail the node, or end the thread
+            log.exception("The output folder cannot be read")
+
+    def end(self, class_types: Iterable[str], folder: RunFolder) -> None:
+        """Move what is new there into the run's own folder."""
+        is_open, self._is_open = self._is_open, False
+        try:
+            if is_open and (found := self._found(folder)) and self._claim.is_alone(self._base):
+                self._move(found, folder)
+                self._remember(frozenset(class_types), found, folder)
+        except Exception:
+            log.exception("What nodes left in the output folder could not be removed")
+
+    def _look(self) -> None:
+        changed = self._base.stat().st_mtime_ns
+        if changed != self._changed:
+            is_settled = time.time_ns() - changed > SETTLED_S * 1e9
+            self._names = frozenset(_names(self._base))
+            self._changed = changed if is_settled else None
+
+    def _found(self, folder: RunFolder) -> list[Path]:
+        if self._base.stat().st_mtime_ns == self._changed:
+            return []
+        new = [n for n in _names(self._base) if n not in self._names and not is_marked(n)]
+        return [path for name in new if self._is_stray(path := self._base / name, folder)]
+
+    def _is_stray(self, path: Path, folder: RunFolder) -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            found = path.lstat()
+            is_own = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
+            return is_own and found.st_ctime >= self._began_s and not folder.is_below(path)
+        return False
+
+    def _move(self, found: list[Path], folder: RunFolder) -> None:
+        place = folder.make(self._base, "strays")
+        for path in found:
+            with contextlib.suppress(FileNotFoundError):
+                path.rename(place / path.name)
+        log.info("Nodes left %d things in the output folder; they are removed", len(found))
+
+    def _remember(self, class_types: frozenset[str], found: list[Path], folder: RunFolder) -> None:
+        place = folder.make(self._base, "strays")
+        made = list(islice(_folders(place, [path.name for path in found]), MAX_PLACES))
+        if not made:
+            return
+        if len(self._places) >= MAX_GRAPHS:
+            self._places.clear()
+        places = self._places.setdefault(class_types, {})
+        places.update(dict.fromkeys(made))
+        for name in list(places)[:-MAX_PLACES]:
+            del places[name]
+
+
+def _names(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries]
+
+
+def _folders(place: Path, names: Iterable[str]) -> Iterator[str]:
+    """Yield the folders among the names and below them, from the top down, but no links."""
+    for name in names:
+        if (place / name).is_dir() and not (place / name).is_symlink():
+            for folder, _, _ in os.walk(place / name):
+                yield os.path.relpath(folder, place)
+
+
+class _Claim:
+    """Tells other processes of ours that this one uses a folder, and whether one of them does.
+
+    Each holds a shared lock on the folder itself; one that can have it alone is alone.
+    """
+
+    def __init__(self) -> None:
+        self._descriptor = -1
+
+    def hold(self, folder: Path) -> None:
+        """Begin to hold the lock.
+
+        Raises:
+            OSError: The folder, or its file system, has none.
+            ImportError: This system has none.
+        """
+        locks: Any = importlib.import_module("fcntl")
+        self._descriptor = os.open(folder, os.O_RDONLY)
+        locks.flock(self._descriptor, locks.LOCK_SH | locks.LOCK_NB)
+
+    def is_alone(self, folder: Path) -> bool:
+        """Say whether no other process holds the lock; False where there are no locks."""
+        try:
+            if not self._is_of(folder):
+                self.hold(folder)
+            locks: Any = importlib.import_module("fcntl")
+            locks.flock(self._descriptor, locks.LOCK_EX | locks.LOCK_NB)
+            locks.flock(self._descriptor, locks.LOCK_SH | locks.LOCK_NB)
+        except (OSError, ImportError):
+            return False
+        return True
+
+    def _is_of(self, folder: Path) -> bool:
+        """Say whether the descriptor is still the folder's: nodes delete folders and close files."""
+        with contextlib.suppress(OSError):
+            return os.path.samestat(os.fstat(self._descriptor), folder.stat())
+        return False
