@@ -24,6 +24,7 @@ from .failures import translated
 from .files import Stored
 from .opening import Opened, opened
 from .records import WHOLE, ResultRow
+from .schema import DATABASE
 from .values import (
     AcceptedJob,
     Content,
@@ -79,6 +80,7 @@ class Journal:
         self._clock = clock
         self._write_side = folder.database
         self._read_side = folder.reader
+        self._identity = _identity(folder.claimed.path / DATABASE)
         self._writer = Writer(self._write_side, lambda db: records.purge(db, files))
         self._reader = ThreadPoolExecutor(1, "stateless-journal-reader")
         self._copiers = ThreadPoolExecutor(COPIERS, "stateless-journal-copier")
@@ -112,11 +114,20 @@ class Journal:
         Raises:
             NoSpace: Too much is due already; nothing was recorded.
         """
-        limit = self._limits.max_bytes
-        await self._record(
-            {WHOLE: job.request, **job.files},
-            lambda db, contents: records.accept(db, job, contents, limit),
-        )
+
+        def work(db: sqlite3.Connection, contents: dict[str, Stored]) -> None:
+            self._require_in_place()
+            records.accept(db, job, contents, self._limits.max_bytes)
+
+        await self._record({WHOLE: job.request, **job.files}, work)
+
+    def _require_in_place(self) -> None:
+        """See that what is written is found after a restart: SQLite writes on to a deleted file."""
+        if _identity(self.folder / DATABASE) != self._identity:
+            raise StorageError(
+                "The journal in STATE_DIR was deleted, moved or replaced while it is in use: until "
+                "the server is started again, it accepts no job that has to outlive it."
+            )
 
     async def begin_attempt(self, run_id: str) -> int:
         """Record that a job is about to run; return which attempt that is, from 1.
@@ -348,6 +359,15 @@ class Journal:
         self._read_side.close()
         self._write_side.close()
         self._claim.close()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells one file from another of the same name, None where there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino
 
 
 def _read_meta(whole: bytes) -> Any:

@@ -502,6 +502,26 @@ async def test_a_locked_database_is_an_error_and_passes(journal: Journal, tmp_pa
     assert await files(journal) == []
 
 
+@pytest.mark.parametrize("what", ["deleted", "moved", "replaced"])
+async def test_a_journal_that_would_not_be_found_again_accepts_no_job(
+    journal: Journal, what: str
+) -> None:
+    await journal.accept(job("before"))
+    database = journal.folder / "journal.sqlite3"
+    if what == "deleted":
+        database.unlink()
+    elif what == "moved":
+        journal.folder.rename(journal.folder.with_name("elsewhere"))
+    else:
+        older = database.with_name("older")
+        older.write_bytes(database.read_bytes())
+        older.replace(database)
+    with pytest.raises(StorageError, match="deleted, moved or replaced"):
+        await journal.accept(job("after"))
+    assert [j.run_id for j in await journal.unfinished()] == ["before"]
+    assert await journal.finish("before", {}) == []
+
+
 async def test_a_full_disk_is_an_error_and_loses_nothing(journal: Journal) -> None:
     await journal.accept(job("one"))
     pages = journal._write_side.execute("PRAGMA page_count").fetchone()[0]
