@@ -11,15 +11,14 @@ import logging
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .engine import PromptResult
 from .errors import Crashed, RequestError, StatelessError, StorageError, Unavailable
 from .idempotency import Idempotency
 from .inputs import Uploaded
 from .jobs import UNRECORDED, Job, JobState, Record
-from .journal import AcceptedJob, GivenUp, IdempotencyKey, Journal, Stats, StoredResult
+from .journal import AcceptedJob, GivenUp, IdempotencyKey, Stats, StoredResult
 from .pipeline import Services, run
 from .recording import (
     Kept,
@@ -31,7 +30,10 @@ from .recording import (
 )
 from .requests import PromptRequest
 from .shared import SharedRun
-from .webhooks import Webhooks
+
+if TYPE_CHECKING:
+    from .journal.journal import Journal
+    from .webhooks import Webhooks
 
 log = logging.getLogger("comfyui_stateless.background")
 
@@ -45,8 +47,7 @@ Answer = Mapping[str, Any]
 """The body of a 202."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Books:
+class _Books(NamedTuple):
     """What is there once the journal is open."""
 
     journal: Journal

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from .engine import OutputFile, PromptResult
 from .outputs import described
@@ -35,8 +34,7 @@ class Part(Protocol):
 Body = Sequence[Part]
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(NamedTuple):
     """Bytes that are there already."""
 
     data: bytes
@@ -53,8 +51,7 @@ class Text:
         yield self.data
 
 
-@dataclass(frozen=True, slots=True)
-class Raw:
+class Raw(NamedTuple):
     """An output's bytes as they are."""
 
     output: OutputFile
@@ -71,8 +68,7 @@ class Raw:
         return output_chunks(self.output)
 
 
-@dataclass(frozen=True, slots=True)
-class Base64:
+class Base64(NamedTuple):
     """An output's bytes in base64."""
 
     output: OutputFile

@@ -7,8 +7,8 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from .cache import Cache, DownloadProgress
@@ -20,8 +20,7 @@ from .requests import DownloadRequest
 log = logging.getLogger("comfyui_stateless.downloads")
 
 
-@dataclass(frozen=True, slots=True)
-class Downloaded:
+class Downloaded(NamedTuple):
     """A model that is in its folder now.
 
     Attributes:

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,7 @@ Graph = Mapping[str, Mapping[str, Any]]
 """A prompt in ComfyUI's API format: node id to ``{class_type, inputs, _meta?}``."""
 
 
-@dataclass(frozen=True, slots=True)
-class NodeClass:
+class NodeClass(NamedTuple):
     """What the stages need to know of a registered node class.
 
     Attributes:
@@ -84,8 +83,7 @@ class MediaInput:
 FileInput = ModelInput | RepositoryInput | MediaInput
 
 
-@dataclass(frozen=True, slots=True)
-class InputFile:
+class InputFile(NamedTuple):
     """A file on its way to a node.
 
     Attributes:
@@ -99,8 +97,7 @@ class InputFile:
     extension: str
 
 
-@dataclass(frozen=True, slots=True)
-class LinkedModel:
+class LinkedModel(NamedTuple):
     """A model in a model folder: its name as ComfyUI lists it, and the link's path."""
 
     name: str
@@ -129,8 +126,7 @@ class PreparedPrompt:
     fetched: Mapping[tuple[str, str], tuple[InputFile, ...]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class CapturedImage:
+class CapturedImage(NamedTuple):
     """One image taken from a node before anything encoded it.
 
     Attributes:
@@ -148,8 +144,7 @@ class CapturedImage:
     metadata: Callable[[], tuple[tuple[str, str], ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class NodeFile:
+class NodeFile(NamedTuple):
     """A file that a node wrote, in a folder of the run's own."""
 
     node_id: str
@@ -158,8 +153,7 @@ class NodeFile:
     path: Path
 
 
-@dataclass(frozen=True, slots=True)
-class NodeText:
+class NodeText(NamedTuple):
     """A text that an output node showed."""
 
     node_id: str
@@ -175,8 +169,7 @@ class NodeTimes:
     cached: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Execution:
+class Execution(NamedTuple):
     """What a run of a prompt gave, beside its captured images.
 
     Attributes:
@@ -196,8 +189,7 @@ class Execution:
     texts: tuple[NodeText, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class OutputFile:
+class OutputFile(NamedTuple):
     """One output as it is delivered: its bytes, or the file that holds them when it is large.
 
     ``width`` and ``height`` are pixels, None for what is no image.
@@ -213,8 +205,7 @@ class OutputFile:
     height: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class PromptResult:
+class PromptResult(NamedTuple):
     """All that a reply to a prompt says.
 
     Attributes:
@@ -232,8 +223,7 @@ class PromptResult:
     urls: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceMemory:
+class DeviceMemory(NamedTuple):
     """The memory of a device that runs nodes, such as ``cuda:0``, in bytes."""
 
     device: str

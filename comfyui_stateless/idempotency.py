@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import KeyReused, StatelessError
-from .journal import IdempotencyKey, Journal, StoredResult
+from .journal import IdempotencyKey, StoredResult
 from .recording import recorded_reply
 from .shared import SharedRun
+
+if TYPE_CHECKING:
+    from .journal.journal import Journal
 
 Answer = SharedRun | Mapping[str, Any] | StoredResult
 """A run to join, the body of a 202, or the result that is kept of what a key began before."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Live:
+class _Live(NamedTuple):
     digest: str
     answer: asyncio.Future[Answer]
 

@@ -7,7 +7,6 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from enum import Enum
 from typing import Any
 
@@ -189,8 +188,8 @@ class Job:
 
 
 def _without_bodies(result: PromptResult) -> PromptResult:
-    outputs = tuple(replace(output, body=b"") for output in result.outputs)
-    return replace(result, prompt={}, outputs=outputs)
+    outputs = tuple(output._replace(body=b"") for output in result.outputs)
+    return result._replace(prompt={}, outputs=outputs)
 
 
 def _take_back_cancel(stopped: StatelessError | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import time
 from collections import OrderedDict
@@ -88,6 +87,7 @@ class Jobs:
         self._on_ended = on_ended
         self._live: dict[str, Job] = {}
         self._recent: OrderedDict[str, Job] = OrderedDict()
+        self._by_id: dict[str, dict[str, Job]] = {}
         self._before_comfyui: set[str] = set()
         self._turns = Turns()
 
@@ -117,12 +117,14 @@ class Jobs:
             )
         job = Job(request, run_id)
         self._live[job.run_id] = job
+        self._by_id.setdefault(job.id, {})[job.run_id] = job
         self._before_comfyui.add(job.run_id)
         try:
             yield job
         finally:
             self._before_comfyui.discard(job.run_id)
             del self._live[job.run_id]
+            self._let_go(job)
             job.timeline.close()
 
     async def turn(self, job: Job, begun: Begun | None = None) -> Turn:
@@ -159,8 +161,7 @@ class Jobs:
     def find(self, caller_id: str) -> Job | None:
         """Return the newest job of this id, one that lives or one that ended lately."""
         self._forget()
-        jobs = itertools.chain(self._recent.values(), self._live.values())
-        found = [job for job in jobs if job.id == caller_id]
+        found = self._by_id.get(caller_id, {}).values()
         return max(found, key=lambda job: job.opened_at, default=None)
 
     def position(self, job: Job) -> int | None:
@@ -173,11 +174,13 @@ class Jobs:
 
     def interrupt(self, caller_id: str) -> bool:
         """Stop every live job of this id; say whether there was any."""
-        return self._stop([job for job in self._live.values() if job.id == caller_id])
+        known = self._by_id.get(caller_id, {})
+        return self._stop([job for run_id, job in known.items() if run_id in self._live])
 
     def interrupt_run(self, run_id: str) -> bool:
         """Stop the live job with this id of its own; say whether there is one."""
-        return self._stop([job for job in self._live.values() if job.run_id == run_id])
+        job = self._live.get(run_id)
+        return self._stop([] if job is None else [job])
 
     def _stop(self, jobs: Sequence[Job]) -> bool:
         live = [job for job in jobs if not job.state.is_terminal]
@@ -222,6 +225,16 @@ class Jobs:
             if (job.ended_at or 0) > oldest and len(self._recent) <= MAX_RECENT:
                 break
             self._recent.popitem(last=False)
+            self._let_go(job)
+
+    def _let_go(self, job: Job) -> None:
+        """Forget the id of a job that neither lives nor ended lately."""
+        if job.run_id in self._live or job.run_id in self._recent:
+            return
+        known = self._by_id[job.id]
+        del known[job.run_id]
+        if not known:
+            del self._by_id[job.id]
 
 
 async def _caught(job: Job, work: Awaitable[T]) -> T | StatelessError:

@@ -9,9 +9,8 @@ from typing import Any
 from .bodies import Base64, Body, Text, json_body
 from .engine import PromptResult
 from .errors import StatelessError
-from .journal import DueMessage
+from .journal import DueMessage, new_message_id
 from .requests import PromptRequest
-from .webhooks import new_message_id
 from .wire import to_json
 
 

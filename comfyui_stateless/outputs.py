@@ -13,10 +13,9 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from .engine import CapturedImage, Execution, NodeFile, OutputFile, Workspace
 from .errors import StatelessError
@@ -71,8 +70,7 @@ class Encoders:
             self._room.notify_all()
 
 
-@dataclass(frozen=True, slots=True)
-class _Encoded:
+class _Encoded(NamedTuple):
     """An output with its place: which node it came from, and whether others outrank it."""
 
     output: OutputFile
@@ -215,7 +213,7 @@ class Collector:
         self._names.add(name)
         if name == encoded.output.filename:
             return encoded
-        return replace(encoded, output=replace(encoded.output, filename=name))
+        return encoded._replace(output=encoded.output._replace(filename=name))
 
     async def _encoded(self, taken: Future[_Encoded] | CapturedImage) -> _Encoded:
         if isinstance(taken, CapturedImage):
@@ -248,8 +246,7 @@ class Collector:
         name = _renamed(file.filename, self._convert)
         size = image_size(converted)
         body = self._store.keep(converted)
-        output = replace(
-            _as_written(file),
+        output = _as_written(file)._replace(
             filename=name,
             media_type=media_type(name),
             body=body.content,
@@ -274,8 +271,7 @@ def described(output: OutputFile) -> dict[str, Any]:
     return said
 
 
-@dataclass(frozen=True, slots=True)
-class _Body:
+class _Body(NamedTuple):
     content: bytes | Path
     size: int
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from .access import check_secret
 from .api.app import create_app, unavailable_app
 from .api.state import WORKFLOWS
 from .background import Background
@@ -27,7 +29,6 @@ from .host.mount import (
 )
 from .inputs import Fetcher
 from .jobs import Jobs
-from .journal import Journal, Limits
 from .metrics import Metrics, Tallies
 from .outputs import Encoders
 from .pipeline import Services
@@ -40,8 +41,11 @@ from .storage.policy import Policy
 from .system_events import SystemEvents
 from .uploads import Uploads
 from .warmup import get_ready
-from .webhooks import Options, Signer, SystemWebhook, Webhooks, check_secret
 from .workflows.collection import Workflows
+
+if TYPE_CHECKING:
+    from .journal.journal import Journal
+    from .webhooks import Webhooks
 
 log = logging.getLogger("comfyui_stateless")
 
@@ -143,31 +147,34 @@ def _services(
 
 
 def _background(settings: Settings, services: Services) -> Background:
+    secret = settings.webhook_secret
+    key = None if secret is None else check_secret(secret.get_secret_value())
+    return Background(services, partial(_open_journal, settings), partial(_webhooks, settings, key))
+
+
+# What comes with these is imported once the server runs: ComfyUI's start need not wait for it.
+
+
+async def _open_journal(settings: Settings) -> Journal:
+    from .journal.journal import Journal, Limits
+
+    limits = Limits(result_ttl_s=settings.result_ttl_s, result_max_bytes=settings.result_max_bytes)
+    return await Journal.open(settings.state_dir, limits)
+
+
+def _webhooks(settings: Settings, key: bytes | None, journal: Journal) -> Webhooks:
+    from .webhooks import Options, Signer, SystemWebhook, Webhooks
+
+    url = settings.system_webhook_url
     options = Options(
-        signer=_signer(settings),
+        signer=Signer(key),
         retries=settings.prompt_webhook_retries,
-        system=_system_webhook(settings),
+        system=None
+        if url is None
+        else SystemWebhook(url.get_secret_value(), settings.system_events, system_metadata()),
         proxies=settings.http.proxies,
     )
-    limits = Limits(result_ttl_s=settings.result_ttl_s, result_max_bytes=settings.result_max_bytes)
-    return Background(
-        services,
-        lambda: Journal.open(settings.state_dir, limits),
-        lambda journal: Webhooks(journal, Policy(settings.http), options),
-    )
-
-
-def _signer(settings: Settings) -> Signer:
-    if settings.webhook_secret is None:
-        return Signer()
-    return Signer(check_secret(settings.webhook_secret.get_secret_value()))
-
-
-def _system_webhook(settings: Settings) -> SystemWebhook | None:
-    if settings.system_webhook_url is None:
-        return None
-    url = settings.system_webhook_url.get_secret_value()
-    return SystemWebhook(url, settings.system_events, system_metadata())
+    return Webhooks(journal, Policy(settings.http), options)
 
 
 async def _get_ready(services: Services, background: Background, workflows: Workflows) -> None:

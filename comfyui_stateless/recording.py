@@ -10,10 +10,9 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .engine import InputFile, NodeText, OutputFile, PreparedPrompt, PromptResult
 from .errors import (
@@ -30,7 +29,6 @@ from .journal import (
     Content,
     IdempotencyKey,
     JobContents,
-    Journal,
     Message,
     NewJob,
     Source,
@@ -41,6 +39,9 @@ from .outputs import described
 from .prepare import with_values
 from .requests import PromptRequest
 from .wire import to_json
+
+if TYPE_CHECKING:
+    from .journal.journal import Journal
 
 log = logging.getLogger("comfyui_stateless.recording")
 
@@ -53,8 +54,7 @@ RETRY_DELAYS_S = (1.0, 5.0, 15.0, 60.0)
 """Seconds before an end is recorded again where the journal fails; the last holds for ever."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resumed:
+class Resumed(NamedTuple):
     """A job as it was recorded; ``graph`` is the one that was prepared."""
 
     request: PromptRequest

@@ -9,7 +9,7 @@ import logging
 import re
 import uuid
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from .errors import InvalidPrompt, RequestError
-from .images import ConvertOutput
+from .images import ConvertOutput, Options
 from .naming import redacted
 from .storage.auth import Auth, Credential
 from .storage.azure import AzureTarget
@@ -69,9 +69,14 @@ ECHOED = {"convert_output", "timeout_s", "priority", "webhook", "webhook_v2", *U
 
 
 class WireModel(BaseModel):
-    """A request body: frozen, strict about types, silent about unknown fields."""
+    """A request body: frozen, strict about types, silent about unknown fields.
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", hide_input_in_errors=True)
+    Its validator is built by ``build_models``: ComfyUI's start would have to wait for it.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="ignore", hide_input_in_errors=True, defer_build=True
+    )
 
 
 class JobRequest(WireModel):
@@ -261,6 +266,12 @@ class DownloadRequest(WireModel):
 
 
 Model = TypeVar("Model", bound=WireModel)
+
+
+def build_models() -> None:
+    """Build what validates requests; the first of each kind would have to wait for it."""
+    for model in (PromptRequest, InterruptRequest, DownloadRequest, *get_args(Options)):
+        model.model_rebuild()
 
 
 def parse_json(body: bytes) -> dict[str, Any]:

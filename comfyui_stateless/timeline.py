@@ -11,12 +11,10 @@ import itertools
 import secrets
 import threading
 from collections.abc import AsyncGenerator, Hashable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Happening:
+class Happening(NamedTuple):
     """One thing that happened.
 
     Attributes:

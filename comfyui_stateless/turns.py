@@ -12,6 +12,7 @@ import asyncio
 import heapq
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from .errors import StatelessError
@@ -53,6 +54,7 @@ class Turns:
         self._handed: list[Turn] = []
         self._waiting: list[tuple[int, int, Turn, asyncio.Future[None]]] = []
         self._order = itertools.count()
+        self._counts: Counter[int] = Counter()
 
     async def wait(
         self,
@@ -70,8 +72,9 @@ class Turns:
         turn = Turn(run_id, self._take_back, counts=begun is not None)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (-priority, next(self._order), turn, future))
+        self._counts[priority] += 1
         self._hand_out()
-        if position := self._place(turn):
+        if position := self._place_of_last(turn, priority):
             wait(position)
         try:
             await future
@@ -80,6 +83,8 @@ class Turns:
         except BaseException:
             if turn in self._handed:
                 turn.release()
+            else:
+                self._waits_no_more(priority)
             raise
         return turn
 
@@ -98,8 +103,20 @@ class Turns:
         turns = (*self._handed, *(turn for _, _, turn in waiting))
         return {turn.run_id: position for position, turn in enumerate(turns)}
 
+    def _place_of_last(self, turn: Turn, priority: int) -> int:
+        """Return how many of our runs are before the one that came last."""
+        if turn in self._handed:
+            return self._handed.index(turn)
+        before = sum(count for other, count in self._counts.items() if other >= priority) - 1
+        return len(self._handed) + before
+
+    def _waits_no_more(self, priority: int) -> None:
+        self._counts[priority] -= 1
+        if not self._counts[priority]:
+            del self._counts[priority]  # callers may give any number
+
     def _place(self, turn: Turn) -> int:
-        """Return how many of our runs are before one that came last; quicker than ``positions``."""
+        """Return how many of our runs are before one; quicker than ``positions``."""
         if turn in self._handed:
             return self._handed.index(turn)
         mine = next(entry[:2] for entry in self._waiting if entry[2] is turn)
@@ -117,11 +134,12 @@ class Turns:
 
     def _hand_out(self) -> None:
         while self._waiting:
-            _, _, turn, future = self._waiting[0]
+            below, _, turn, future = self._waiting[0]
             if not future.done():
                 if not self._has_place(turn):
                     return
                 self._handed.append(turn)
+                self._waits_no_more(-below)
                 future.set_result(None)
             heapq.heappop(self._waiting)
 

@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 from .engine import OutputFile
 from .errors import (
@@ -45,8 +45,7 @@ MAX_RETRY_AFTER_S = 30.0
 """Seconds after which an upload is tried again even where the storage asks for more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Uploaded:
+class Uploaded(NamedTuple):
     """An output that has arrived.
 
     Attributes:

@@ -22,7 +22,7 @@ from .errors import (
 )
 from .pipeline import Services, run
 from .readiness import Phase, Readiness
-from .requests import PromptRequest, check_graph, parse_json, validate
+from .requests import PromptRequest, build_models, check_graph, parse_json, validate
 from .storage.backends import open_backends
 from .storage.base import Backend, Cancel
 
@@ -48,6 +48,7 @@ async def get_ready(services: Services, background: Background, note: Note = _fo
     """Bring the server from its start to ready; a failure is recorded as the reason it is not."""
     readiness = services.readiness
     try:
+        await asyncio.to_thread(build_models)
         await services.engine.start()
         await services.cache.start()
         await services.repositories.start()

@@ -25,7 +25,8 @@ from comfyui_stateless.engine import (
     PromptResult,
 )
 from comfyui_stateless.inputs import Uploaded
-from comfyui_stateless.journal import AcceptedJob, Journal
+from comfyui_stateless.journal import AcceptedJob
+from comfyui_stateless.journal.journal import Journal
 from comfyui_stateless.pipeline import Services
 from comfyui_stateless.readiness import Phase
 from comfyui_stateless.requests import PromptRequest, parse_prompt

@@ -31,7 +31,8 @@ from comfyui_stateless.errors import (
 )
 from comfyui_stateless.inputs import Uploaded
 from comfyui_stateless.jobs import JobState
-from comfyui_stateless.journal import DueMessage, Journal, Message, NewJob, Source
+from comfyui_stateless.journal import DueMessage, Message, NewJob, Source
+from comfyui_stateless.journal.journal import Journal
 from comfyui_stateless.webhooks import check_secret
 from tests.accepting import (
     SECRET,

@@ -11,7 +11,8 @@ import pytest
 from comfyui_stateless.errors import ExecutionInterrupted, KeyReused, NoSpace, StatelessError
 from comfyui_stateless.idempotency import Answer, Idempotency
 from comfyui_stateless.jobs import Job
-from comfyui_stateless.journal import IdempotencyKey, JobContents, Journal, NewJob, StoredResult
+from comfyui_stateless.journal import IdempotencyKey, JobContents, NewJob, StoredResult
+from comfyui_stateless.journal.journal import Journal
 from comfyui_stateless.recording import Recorded, new_job
 from comfyui_stateless.shared import SharedRun
 from tests.accepting import prepared, request, result

@@ -24,7 +24,8 @@ from comfyui_stateless.errors import (
     StorageError,
     Unavailable,
 )
-from comfyui_stateless.journal import DueMessage, IdempotencyKey, Journal, Limits
+from comfyui_stateless.journal import DueMessage, IdempotencyKey
+from comfyui_stateless.journal.journal import Journal, Limits
 from comfyui_stateless.messages import messages_for
 from comfyui_stateless.recording import (
     Kept,

@@ -21,7 +21,8 @@ from comfyui_stateless.errors import (
     UnsupportedURL,
     WrongContent,
 )
-from comfyui_stateless.repositories import RepositoryURL, clone, parse
+from comfyui_stateless.repositories import RepositoryURL, parse
+from comfyui_stateless.repositories.clone import clone
 from comfyui_stateless.storage.auth import Auth, BasicAuth, BearerAuth, HeaderAuth, QueryAuth
 from comfyui_stateless.storage.base import Cancel, Cancelled
 from comfyui_stateless.storage.connections import Client

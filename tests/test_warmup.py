@@ -16,7 +16,8 @@ from aiohttp.test_utils import TestClient, TestServer
 from comfyui_stateless import warmup
 from comfyui_stateless.config import Settings
 from comfyui_stateless.errors import ExecutionError, InvalidPrompt
-from comfyui_stateless.journal import Journal, schema
+from comfyui_stateless.journal import schema
+from comfyui_stateless.journal.journal import Journal
 from comfyui_stateless.readiness import Phase
 from comfyui_stateless.warmup import get_ready
 from tests.cache.origin import Origin, serving

@@ -16,7 +16,7 @@ from comfyui_stateless.config import Settings
 from comfyui_stateless.downloads import Downloads
 from comfyui_stateless.inputs import Fetcher
 from comfyui_stateless.jobs import Jobs
-from comfyui_stateless.journal import Journal, Limits
+from comfyui_stateless.journal.journal import Journal, Limits
 from comfyui_stateless.metrics import Metrics, Tallies
 from comfyui_stateless.outputs import Encoders
 from comfyui_stateless.pipeline import Services

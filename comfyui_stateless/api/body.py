@@ -17,6 +17,11 @@ THREAD_FROM_BYTES = 1024 * 1024
 T = TypeVar("T")
 
 
+def is_form(request: web.Request) -> bool:
+    """Say whether a request is a form with files."""
+    return request.content_type == "multipart/form-data"
+
+
 async def read_body(request: web.Request, limit: int) -> bytes:
     """Return the whole body, decompressed.
 

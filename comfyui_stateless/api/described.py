@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..cache import DownloadProgress
 from ..engine import PromptResult
-from ..examine import Findings
 from ..jobs import Job, JobState
 from ..outputs import described
+
+if TYPE_CHECKING:
+    from ..examine import Findings
 
 
 def described_findings(findings: Findings) -> dict[str, Any]:

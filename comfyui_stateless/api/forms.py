@@ -38,11 +38,6 @@ class Form:
     files: Mapping[str, Uploaded]
 
 
-def is_form(request: web.Request) -> bool:
-    """Say whether a request is a form with files."""
-    return request.content_type == "multipart/form-data"
-
-
 async def read_form(request: web.Request, limit: int, folder: Callable[[], Path]) -> Form:
     """Read a form: the JSON in its part ``request``, and every other part as a file.
 

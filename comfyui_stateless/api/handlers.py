@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack
 from aiohttp import web
 
 from .. import __version__
-from ..examine import examine
 from ..naming import redacted
 from ..readiness import STATE_HEADER, Verdict, probe_body
 from ..requests import parse_download, parse_interrupt
@@ -20,6 +19,8 @@ from .state import SERVICES
 
 async def validate(request: web.Request) -> web.Response:
     """Say what would happen to a prompt, without running it."""
+    from ..examine import examine  # late, as most servers are never asked
+
     services = request.app[SERVICES]
     services.readiness.require()
     async with AsyncExitStack() as stack:

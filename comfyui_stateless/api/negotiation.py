@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
+from typing import NamedTuple
 
 from ..engine import OutputFile
 from ..errors import NotAcceptable
@@ -36,16 +36,14 @@ class Form(Enum):
     ZIP = "zip"
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(NamedTuple):
     """A form that could be sent, and the media type that it would have."""
 
     form: Form
     media_type: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Range:
+class _Range(NamedTuple):
     media_type: str
     quality: float
     position: int

@@ -6,7 +6,7 @@ import hashlib
 import uuid
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -15,15 +15,13 @@ from ..inputs import Uploaded
 from ..journal import IdempotencyKey
 from ..pipeline import Services
 from ..requests import PromptRequest, parse_prompt
-from .body import parsed, read_body
-from .forms import is_form, read_form
+from .body import is_form, parsed, read_body
 
 KEY_HEADER = "Idempotency-Key"
 MAX_KEY_LENGTH = 255
 
 
-@dataclass(frozen=True, slots=True)
-class Posted:
+class Posted(NamedTuple):
     """What came in.
 
     Attributes:
@@ -57,6 +55,8 @@ async def read_parts(
     limit = services.settings.max_body_bytes
     if not is_form(request):
         return await read_body(request, limit), {}
+    from .forms import read_form  # late, as most requests are JSON
+
     folder = await stack.enter_async_context(services.engine.workspace(str(uuid.uuid4())))
     form = await read_form(request, limit, folder.folder)
     return form.body, form.files

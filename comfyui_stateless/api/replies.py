@@ -11,7 +11,6 @@ from aiohttp import web
 from ..bodies import Body, Part, Raw, Text, json_body, json_elsewhere
 from ..engine import PromptResult
 from ..naming import header_id
-from .archive import archive, entry_names
 from .negotiation import Accept, Form, choose
 from .streams import respond
 
@@ -73,6 +72,8 @@ async def zip_body(result: PromptResult) -> Body:
 
     In the JSON ``images`` holds the name of each output's entry.
     """
+    from .archive import archive, entry_names  # late, as few ask for archives
+
     names = entry_names(output.filename for output in result.outputs)
     document = json_elsewhere(result, names)
     return await archive(document, list(zip(names, result.outputs, strict=True)))

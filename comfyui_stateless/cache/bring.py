@@ -7,8 +7,8 @@ import json
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import NoSpace, TransferFailed, WrongContent
 from ..media import is_html, is_recognised
@@ -25,8 +25,7 @@ log = logging.getLogger("comfyui_stateless.cache")
 CHUNK_BYTES = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """What is asked of a file's content.
 
     Attributes:
@@ -40,8 +39,7 @@ class Wanted:
     media: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Brought:
+class Brought(NamedTuple):
     """A file that is whole and checked.
 
     Attributes:

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import AccessDenied, StorageError, TransferFailed
 from ..naming import redacted
@@ -49,14 +50,12 @@ class _Request:
     wanted: Wanted
 
 
-@dataclass(frozen=True, slots=True)
-class _Arrival:
+class _Arrival(NamedTuple):
     cached: Cached
     was_cached: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Live:
+class _Live(NamedTuple):
     url: str
     folder: str | None
     bringing: Bringing

@@ -6,8 +6,8 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from .counts import Held
 from .locks import fetch_lock, locked, try_lock, use_lock
@@ -17,8 +17,7 @@ from .records import HALF, nobody_writes, read, record_path
 log = logging.getLogger("comfyui_stateless.cache")
 
 
-@dataclass(frozen=True, slots=True)
-class FileEvent:
+class FileEvent(NamedTuple):
     """A file that was downloaded or deleted.
 
     Attributes:
@@ -33,8 +32,7 @@ class FileEvent:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
+class _Candidate(NamedTuple):
     used: float
     size: int
     key: str

@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
+from typing import NamedTuple
 
 WINDOW_S = 2.0
 SAMPLE_S = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class DownloadProgress:
+class DownloadProgress(NamedTuple):
     """A download that is under way.
 
     Attributes:

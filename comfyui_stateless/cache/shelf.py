@@ -6,8 +6,9 @@ import os
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from ..media import is_html
 from ..naming import redacted
@@ -19,8 +20,7 @@ from .part import publish, telling_plainly
 from .records import Record
 
 
-@dataclass(frozen=True, slots=True)
-class Cached:
+class Cached(NamedTuple):
     """A file that is there.
 
     Attributes:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from ..errors import NoSpace, StorageError, TransferFailed
 from ..storage.auth import Auth
@@ -41,8 +42,7 @@ class Origin:
     auth: Auth | None = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Means:
+class Means(NamedTuple):
     """What a transfer uses.
 
     Attributes:

@@ -11,8 +11,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import nodes
 import numpy as np
@@ -34,8 +33,7 @@ _NUMPY_TYPES = (torch.float16, torch.float32, torch.float64)
 Pixels = npt.NDArray[np.uint8]
 
 
-@dataclass(frozen=True, slots=True)
-class Saver:
+class Saver(NamedTuple):
     """A saver of ours: the name that it is registered under, its class, whether it passes images on."""
 
     name: str
@@ -188,7 +186,8 @@ def _banded(image: npt.NDArray[np.floating[Any]]) -> Pixels:
             band = values[start : start + BAND]
             part = scaled[: band.size]
             np.multiply(band, 255.0, out=part)
-            np.clip(part, 0, 255, out=part)
+            np.maximum(part, 0, out=part)  # two calls of C; numpy's clip is Python around them
+            np.minimum(part, 255, out=part)
             np.copyto(pixels[start : start + BAND], part, casting="unsafe")
     return pixels.reshape(image.shape)
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import folder_paths
 import torch
@@ -31,8 +31,7 @@ Key = tuple[str, ...]
 """The name of a loader, and its inputs; the first names the file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Loader:
+class Loader(NamedTuple):
     """A node class of ComfyUI's, with the functions that it had before they were wrapped.
 
     Attributes:

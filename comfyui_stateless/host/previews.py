@@ -7,8 +7,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image, ImageOps
 
@@ -31,8 +30,7 @@ JPEG_QUALITY = 85
 _ENCODER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="stateless-preview")
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
+class Picture(NamedTuple):
     """A picture of a node's work, and the length that its longer side shall have, in pixels."""
 
     node_id: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .convert import convert_file, encode
 from .frame import Frame
-from .options import ConvertOutput
+from .options import ConvertOutput, Options
 from .png import encode_png
 
-__all__ = ["ConvertOutput", "Frame", "convert_file", "encode", "encode_png"]
+__all__ = ["ConvertOutput", "Frame", "Options", "convert_file", "encode", "encode_png"]

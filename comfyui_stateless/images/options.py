@@ -26,7 +26,7 @@ Subsampling = Literal["4:2:0", "4:4:4"]
 
 
 class _WireModel(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", defer_build=True)
 
 
 class JpegOptions(_WireModel):

@@ -6,9 +6,8 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..cache import Cache, Lease
 from ..engine import (
@@ -50,8 +49,7 @@ Tell = Callable[[Mapping[str, Any]], None]
 """Takes how far a fetch is: ``location``, ``url`` without secrets, ``bytes`` and ``total``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Brought:
+class Brought(NamedTuple):
     """What a node gets in place of what its input named, and the files of media."""
 
     value: Any

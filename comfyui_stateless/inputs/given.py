@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from ..engine import InputFile
 from ..errors import InvalidInput
@@ -13,8 +14,7 @@ from ..storage.auth import Credential, is_too_much
 from .wanted import UPLOAD, Wanted, is_address
 
 
-@dataclass(frozen=True, slots=True)
-class Uploaded:
+class Uploaded(NamedTuple):
     """A file that came with the request, whole, in a folder that lives as long as the request."""
 
     path: Path

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..engine import FileForm, FileInput, Graph, MediaInput, ModelInput
 from ..errors import InvalidInput
@@ -23,8 +22,7 @@ _FETCHED = ("http", "https", "s3")
 _FOLDERS = (FileForm.FOLDER, FileForm.FOLDER_PATH)
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """An input whose value is not a local name.
 
     Attributes:

@@ -1,6 +1,8 @@
-"""What has to outlive the process: accepted jobs, messages that are due, results."""
+"""What has to outlive the process: accepted jobs, messages that are due, results.
 
-from .journal import Journal, Limits
+``journal.journal`` keeps these values, in SQLite, and is imported when it is opened.
+"""
+
 from .values import (
     AcceptedJob,
     Content,
@@ -14,6 +16,7 @@ from .values import (
     Source,
     Stats,
     StoredResult,
+    new_message_id,
 )
 
 __all__ = [
@@ -23,12 +26,11 @@ __all__ = [
     "GivenUp",
     "IdempotencyKey",
     "JobContents",
-    "Journal",
     "KeyOwner",
-    "Limits",
     "Message",
     "NewJob",
     "Source",
     "Stats",
     "StoredResult",
+    "new_message_id",
 ]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 Source = bytes | Path | Iterable[bytes]
 """Bytes to keep: as they are, in a file that is copied, or in chunks that a thread asks for."""
+
+
+def new_message_id() -> str:
+    """Return an id for a message, the same for each of its attempts."""
+    return f"msg_{uuid.uuid4().hex}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +41,7 @@ class IdempotencyKey:
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
-class KeyOwner:
+class KeyOwner(NamedTuple):
     """The run that a key belongs to, and the digest of the body that it came with."""
 
     run_id: str
@@ -64,8 +69,7 @@ class NewJob:
     key: IdempotencyKey | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AcceptedJob:
+class AcceptedJob(NamedTuple):
     """A job that was accepted and is not finished; ``attempts`` counts the runs begun so far."""
 
     run_id: str
@@ -74,8 +78,7 @@ class AcceptedJob:
     attempts: int
 
 
-@dataclass(frozen=True, slots=True)
-class JobContents:
+class JobContents(NamedTuple):
     """What an accepted job came with."""
 
     request: Content
@@ -144,8 +147,7 @@ class StoredResult:
     files: Mapping[str, Content | None] = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Stats:
+class Stats(NamedTuple):
     """Numbers for the metrics.
 
     Attributes:

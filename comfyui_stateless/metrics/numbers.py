@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 Labels = tuple[str, ...]
 """The values of a number's labels, in the order of their names."""
@@ -34,8 +34,7 @@ class Tally:
             return dict(self._counts)
 
 
-@dataclass(frozen=True, slots=True)
-class Spread:
+class Spread(NamedTuple):
     """How values fell.
 
     Attributes:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from .clone import clone
 from .shelf import Clone, Repositories
 from .urls import RepositoryURL, parse
 
-__all__ = ["Clone", "Repositories", "RepositoryURL", "clone", "parse"]
+__all__ = ["Clone", "Repositories", "RepositoryURL", "parse"]

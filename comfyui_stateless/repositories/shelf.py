@@ -8,8 +8,8 @@ import hashlib
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from pydantic import SecretStr
@@ -20,7 +20,6 @@ from ..storage.auth import Auth, Credential, auth_for
 from ..storage.base import Cancel
 from ..storage.connections import Client
 from .access import located
-from .clone import clone
 from .urls import RepositoryURL, parse
 
 ABANDONED_AFTER_S = 24 * 3600
@@ -30,8 +29,7 @@ KEY_LENGTH = 32
 HASH_LENGTH = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Clone:
+class Clone(NamedTuple):
     """A repository's files.
 
     Attributes:
@@ -84,6 +82,8 @@ class Repositories:
             if auth is not None:
                 located(repository.clone_url, auth, self._client, cancel)
             return
+        from .clone import clone  # late: it runs git, which few requests need
+
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
             clone(repository, path, self._client, self._proxies, auth, cancel)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from ..errors import UnsupportedURL
@@ -33,8 +33,7 @@ _NO_REF = re.compile(r"^[-/.]|[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|[/.]$|\.l
 """What git takes in no name of a branch or tag, and what it would take for an option."""
 
 
-@dataclass(frozen=True, slots=True)
-class RepositoryURL:
+class RepositoryURL(NamedTuple):
     """Where a repository is.
 
     Attributes:

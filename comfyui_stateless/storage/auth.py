@@ -21,7 +21,9 @@ _PART = re.compile(r"\*\*|.", re.DOTALL)
 
 
 class _Auth(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="ignore", hide_input_in_errors=True, defer_build=True
+    )
 
 
 class BearerAuth(_Auth):

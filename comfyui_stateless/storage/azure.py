@@ -12,12 +12,11 @@ import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
@@ -57,15 +56,16 @@ ADVICE = (
 class AzureTarget(BaseModel):
     """Where outputs are uploaded to: ``blob_prefix`` stands in front of each name as it is."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="ignore", populate_by_name=True, defer_build=True
+    )
 
     container: str = Field(pattern=r"^[$a-z0-9-]+$")
     blob_prefix: str = ""
     is_async: bool = Field(default=True, alias="async")
 
 
-@dataclass(frozen=True, slots=True)
-class _Account:
+class _Account(NamedTuple):
     """The operator's account; with neither key nor SAS, the machine's identity is asked."""
 
     name: str
@@ -233,8 +233,7 @@ class AzureBackend:
         return target.url, BearerAuth(type="bearer", token=self._identity.token(cancel))
 
 
-@dataclass(frozen=True, slots=True)
-class _Block:
+class _Block(NamedTuple):
     """A part of a file on its way; all ids of a blob have the same length."""
 
     number: int

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import replace
+from typing import NamedTuple, Protocol
 
 from ..config import HttpAccess, Settings
 from ..errors import UnsupportedURL
@@ -34,8 +34,7 @@ class Target(Protocol):
         """Return the URL that an output of this name gets."""
 
 
-@dataclass(frozen=True, slots=True)
-class Backends:
+class Backends(NamedTuple):
     """Every kind of storage; the first that matches a URL serves it."""
 
     azure: AzureBackend

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from .auth import Auth
 
@@ -145,8 +145,7 @@ class Download(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """What is uploaded: bytes, or the file that holds them."""
 
     body: bytes | Path
@@ -212,8 +211,7 @@ class FetchesWhole(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(NamedTuple):
     """One of several uploads that belong together."""
 
     url: str

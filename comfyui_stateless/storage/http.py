@@ -40,6 +40,7 @@ class HttpTarget(BaseModel):
         extra="ignore",
         populate_by_name=True,
         hide_input_in_errors=True,
+        defer_build=True,
     )
 
     url_prefix: str = Field(

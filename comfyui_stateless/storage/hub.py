@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from pydantic import SecretStr
@@ -33,8 +33,7 @@ _CODES: Mapping[str, tuple[type[StorageError], str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class HubFile:
+class HubFile(NamedTuple):
     """A file on the Hub.
 
     Attributes:

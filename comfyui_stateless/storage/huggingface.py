@@ -23,7 +23,6 @@ from .base import Cancel, Digest, Download, ObjectInfo, Put, Source, Span
 from .connections import Client, Response
 from .http import HttpBackend
 from .hub import HUB, HubApi, HubFile, error_of
-from .hub_commits import commit
 from .policy import parse
 from .xet import Progress, Xet, XetFile
 
@@ -41,7 +40,9 @@ _SHA256 = re.compile(r'"?([0-9a-f]{64})"?')
 class HfTarget(BaseModel):
     """Where outputs are uploaded to: a folder in a repository of the Hub."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="ignore", populate_by_name=True, defer_build=True
+    )
 
     repo: str = Field(pattern=r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?$")
     repo_type: Literal["model", "dataset"] = "model"
@@ -132,6 +133,8 @@ class HuggingFaceBackend:
             UnsupportedURL: They are not all for one revision of one repository.
             ObjectNotFound: There is no such repository or revision.
         """
+        from .hub_commits import commit  # late: few upload to the Hub
+
         files = [self._file(put.url) for put in puts]
         if len({(file.kind, file.repo, file.revision) for file in files}) != 1:
             raise UnsupportedURL("One commit cannot write to several repositories or revisions.")

@@ -7,10 +7,10 @@ import binascii
 import hashlib
 import re
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timezone
 from email.message import Message
 from email.utils import parsedate_to_datetime
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from .base import Digest, ObjectInfo
@@ -25,8 +25,7 @@ _MD5_ETAG = re.compile(r'"([0-9a-f]{32})"')
 _AS_IT_IS = frozenset({"", "identity", "aws-chunked"})
 
 
-@dataclass(frozen=True, slots=True)
-class ContentRange:
+class ContentRange(NamedTuple):
     """Which bytes came: from ``start`` up to, not including, ``end``; of ``total`` if known.
 
     Of a range that could not be had, only ``total`` is known, and ``start`` and ``end`` are 0.

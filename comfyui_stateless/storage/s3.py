@@ -8,10 +8,9 @@ connection, and then fetched like any other URL, under the same policy.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from email.message import Message
 from io import BytesIO
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -40,7 +39,9 @@ STOP_S = 2.0
 class S3Target(BaseModel):
     """Where outputs are uploaded to: ``prefix`` stands in front of each name as it is."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="ignore", populate_by_name=True, defer_build=True
+    )
 
     bucket: str = Field(min_length=1, pattern=r"^[^/]+$")
     prefix: str = ""
@@ -51,8 +52,7 @@ class S3Target(BaseModel):
         return f"{SCHEME}{self.bucket}/{self.prefix}{filename}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Object:
+class _Object(NamedTuple):
     """A bucket and a key, as the URL has them: nothing in it is percent-encoded."""
 
     url: str

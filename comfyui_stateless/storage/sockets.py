@@ -8,8 +8,8 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache, partial
+from typing import NamedTuple
 
 from ..config import Proxies
 from ..errors import AccessDenied, TransferFailed
@@ -26,16 +26,14 @@ def verifying_tls() -> ssl.SSLContext:
     return context
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
+class Timeouts(NamedTuple):
     """Seconds: for a connection with all its addresses, for the next bytes of a peer."""
 
     connect_s: float = 10.0
     read_s: float = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Dialer:
+class Dialer(NamedTuple):
     """Connects to targets.
 
     Attributes:

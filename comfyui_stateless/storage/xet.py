@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..naming import redacted
 from .base import Cancel, Digest
@@ -20,8 +20,7 @@ _log = logging.getLogger("comfyui_stateless.storage")
 Progress = Callable[[int, int | None], None]
 
 
-@dataclass(frozen=True, slots=True)
-class XetFile:
+class XetFile(NamedTuple):
     """What the Hub says of a file that lies in Xet; ``size`` is in bytes."""
 
     xet_hash: str

@@ -2,7 +2,7 @@
 
 from ..access import check_secret
 from .posting import Timeouts
-from .signing import Signer, new_message_id
+from .signing import Signer
 from .system import SystemWebhook
 from .webhooks import Options, Webhooks
 
@@ -13,5 +13,4 @@ __all__ = [
     "Timeouts",
     "Webhooks",
     "check_secret",
-    "new_message_id",
 ]

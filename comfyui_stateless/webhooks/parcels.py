@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ..journal import Content, Journal
+from ..journal import Content
+from ..journal.journal import Journal
 from ..storage.policy import Policy
 
 

@@ -5,18 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from ..journal import Content
 
 _CHUNK_BYTES = 1024 * 1024
-
-
-def new_message_id() -> str:
-    """Return an id for a message, the same for each of its attempts."""
-    return f"msg_{uuid.uuid4().hex}"
 
 
 @dataclass(frozen=True, slots=True)

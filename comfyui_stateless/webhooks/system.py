@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..journal import new_message_id
 from ..storage.policy import Policy
 from .parcels import MemoryBook, Parcel
-from .signing import new_message_id
 
 log = logging.getLogger("comfyui_stateless.webhooks")
 

@@ -16,7 +16,8 @@ from typing import Any
 
 from ..config import Proxies
 from ..errors import HostRefused, StorageError, TransferFailed, UnsupportedURL
-from ..journal import Journal, Message
+from ..journal import Message
+from ..journal.journal import Journal
 from ..naming import redacted
 from ..storage.policy import Policy
 from .parcels import JournalBook, Parcel

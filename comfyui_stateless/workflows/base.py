@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from ..engine import FileInput
 
 JsonObject = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Built:
+class Built(NamedTuple):
     """What one call of an endpoint became.
 
     Attributes:
@@ -25,8 +24,7 @@ class Built:
     input: JsonObject
 
 
-@dataclass(frozen=True, slots=True)
-class Description:
+class Description(NamedTuple):
     """What the OpenAPI document and ``GET /workflow`` say of an endpoint.
 
     Attributes:

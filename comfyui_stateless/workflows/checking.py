@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..config import Settings
 from ..engine import FileForm, FileInput, MediaInput, ModelInput
@@ -39,8 +39,7 @@ class NoServer(Exception):
     """The ComfyUI that was named does not answer as one; the message says how."""
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(NamedTuple):
     """What became of a file, or of all in a folder."""
 
     lines: tuple[str, ...] = ()

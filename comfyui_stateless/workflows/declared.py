@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .base import WorkflowFileError
-from .definitions import ADDRESSED, NUMBERS, TEXTS
+from .definitions import ADDRESSED, LARGEST, NUMBERS, TEXTS
 
 KINDS = ("string", "integer", "number", "boolean", "seed", "enum", *ADDRESSED)
 """What ``type`` may be."""
@@ -26,8 +25,7 @@ SETTINGS = (
 Path_ = tuple[str | int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """Where a value goes: a node, and its input; None is the node's only one.
 
     Attributes:
@@ -62,8 +60,7 @@ class Declared:
         return WorkflowFileError(self.file, f"{place}: {reason}", line)
 
 
-@dataclass(frozen=True, slots=True)
-class Declarations:
+class Declarations(NamedTuple):
     """All that was declared of a graph."""
 
     inputs: tuple[Declared, ...] = ()
@@ -232,4 +229,4 @@ def _text(said: Mapping[str, Any], name: str, file: Path, lines: Lines) -> str |
 
 def _is_number(value: Any) -> bool:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and math.isfinite(value)
+    return is_number and abs(value) <= LARGEST  # NaN is not

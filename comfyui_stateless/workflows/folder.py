@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from .base import WorkflowFileError
 
@@ -26,8 +27,7 @@ Stamp = tuple[int, int, int] | None
 """When a file was changed, its size and its number; None for one that is not there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """An endpoint's files.
 
     Attributes:

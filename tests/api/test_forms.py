@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from aiohttp import FormData, web
 
-from comfyui_stateless.api.forms import BLOCK_BYTES, MAX_FILES, Form, is_form, read_form
+from comfyui_stateless.api.body import is_form
+from comfyui_stateless.api.forms import BLOCK_BYTES, MAX_FILES, Form, read_form
 from comfyui_stateless.errors import RequestError, StatelessError
 from tests.api.conftest import Client, Start
 from tests.fakes import eventually
@@ -287,7 +288,8 @@ async def test_the_limit_holds_for_what_comes_out_of_a_compressed_form(desk: Ope
     body = gzip.compress(raw(part("a", bytes(50 * MIB)), REQUEST))
     assert len(body) < MIB
     await opened.refused(body, headers=MULTIPART | {"Content-Encoding": "gzip"})
-    assert opened.errors[-1].status == 413
+    # aiohttp 3.13 breaks off by itself where 32 MiB come out at once: that is a 400.
+    assert opened.errors[-1].status == 413 or "breaks off" in opened.errors[-1].message
     # An aiohttp that decompresses all at once is refused before there is a folder.
     assert sum(file.stat().st_size for file in opened.folders[0].glob("*")) <= MIB
 

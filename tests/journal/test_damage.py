@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from comfyui_stateless.errors import StorageError
-from comfyui_stateless.journal import DueMessage, Journal, Limits, NewJob
+from comfyui_stateless.journal import DueMessage, NewJob
+from comfyui_stateless.journal.journal import Journal, Limits
 from comfyui_stateless.journal.schema import DATABASE
 
 ROUNDS = int(os.environ.get("STATELESS_TEST_DAMAGES", "40"))

@@ -13,17 +13,9 @@ from typing import Any
 import pytest
 
 from comfyui_stateless.errors import JournalBusy, NoSpace, StorageError
-from comfyui_stateless.journal import (
-    Content,
-    DueMessage,
-    IdempotencyKey,
-    Journal,
-    Limits,
-    Message,
-    NewJob,
-    Source,
-)
+from comfyui_stateless.journal import Content, DueMessage, IdempotencyKey, Message, NewJob, Source
 from comfyui_stateless.journal.files import INLINE_BYTES
+from comfyui_stateless.journal.journal import Journal, Limits
 from comfyui_stateless.journal.schema import MIGRATIONS
 
 LARGE = b"large " * INLINE_BYTES

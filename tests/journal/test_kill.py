@@ -7,7 +7,8 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from comfyui_stateless.journal import Content, Journal, Limits
+from comfyui_stateless.journal import Content
+from comfyui_stateless.journal.journal import Journal, Limits
 from tests.journal.worker import LARGE
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,8 @@ import asyncio
 import sys
 from pathlib import Path
 
-from comfyui_stateless.journal import DueMessage, Journal, Limits, NewJob
+from comfyui_stateless.journal import DueMessage, NewJob
+from comfyui_stateless.journal.journal import Journal, Limits
 
 LARGE = b"0123456789" * 5000
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from comfyui_stateless.config import HttpAccess
-from comfyui_stateless.journal import Journal
+from comfyui_stateless.journal.journal import Journal
 from comfyui_stateless.storage.policy import Policy
 from comfyui_stateless.webhooks import Options, Webhooks
 from tests.webhooks.receivers import Receiver, Sleeper

@@ -9,8 +9,8 @@ import pytest
 import standardwebhooks
 import svix
 
-from comfyui_stateless.journal import Content
-from comfyui_stateless.webhooks import Signer, check_secret, new_message_id
+from comfyui_stateless.journal import Content, new_message_id
+from comfyui_stateless.webhooks import Signer, check_secret
 
 KEY = base64.b64encode(bytes(range(200, 224))).decode()
 """With ``+`` and ``/`` in it, and without padding."""

@@ -19,9 +19,10 @@ from aiohttp import web
 
 from comfyui_stateless.config import HttpAccess
 from comfyui_stateless.errors import HostRefused, UnsupportedURL
-from comfyui_stateless.journal import DueMessage, Journal, Message, NewJob, Source
+from comfyui_stateless.journal import DueMessage, Message, NewJob, Source, new_message_id
+from comfyui_stateless.journal.journal import Journal
 from comfyui_stateless.storage.policy import Policy
-from comfyui_stateless.webhooks import Signer, Timeouts, Webhooks, check_secret, new_message_id
+from comfyui_stateless.webhooks import Signer, Timeouts, Webhooks, check_secret
 from comfyui_stateless.webhooks.receivers import MAX_PER_RECEIVER
 from tests.webhooks.conftest import StartReceiver, StartWebhooks
 from tests.webhooks.receivers import (
