@@ -28,7 +28,8 @@ from tests.chaos.measures import Measures, measured
 from tests.chaos.plot import Curve, svg
 from tests.comfyui.conftest import installs, required
 from tests.comfyui.graphs import Graph, node, pixels
-from tests.comfyui.server import ComfyServer, free_port
+from tests.comfyui.server import ComfyServer
+from tests.ports import free_port
 
 LARGE_MIB = 5
 SUBMITTERS = 12

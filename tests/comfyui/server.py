@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -16,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tests.ports import free_port
 
 CHECKOUT = Path(__file__).parents[2]
 PACK = Path(__file__).parent / "pack"
@@ -224,12 +225,6 @@ class ComfyServer:
             )
             for name in ("input", "output", "temp", "models")
         }
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def _below(folder: Path) -> list[Path]:

@@ -77,7 +77,8 @@ async def ready(request: web.Request) -> web.Response:
 
 async def prompt(request: web.Request) -> web.Response:
     (FOLDER / "running").touch()
-    await asyncio.sleep(float(request.query.get("seconds", "0")))
+    while "held" in request.query and not (FOLDER / "released").exists():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)  # the test is another process
     return web.json_response({"id": "done"})
 
 

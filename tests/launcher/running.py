@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.comfyui.server import CHECKOUT, Reply, free_port
+from tests.comfyui.server import CHECKOUT, Reply
+from tests.ports import free_port
 
 PRETEND = Path(__file__).with_name("pretend_comfyui.py")
 LIMIT_S = 30.0

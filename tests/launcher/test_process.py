@@ -44,11 +44,12 @@ def test_a_request_that_runs_is_answered_before_the_end(
 ) -> None:
     with Launched(tmp_path) as launcher, ThreadPoolExecutor() as pool:
         launcher.until_ready()
-        reply = pool.submit(launcher.request, "/prompt?seconds=1", b"{}")
+        reply = pool.submit(launcher.request, "/prompt?held", b"{}")
         until((tmp_path / "running").exists, "running")
         launcher.tell(number)
         until(lambda: launcher.status("/ready") == 503, "draining")
         assert launcher.request("/models").json["error"] == "The server is shutting down."
+        (tmp_path / "released").touch()
         assert reply.result().status == 200
         assert launcher.ended() == 0
 
@@ -187,7 +188,7 @@ def test_a_launcher_that_is_killed_while_comfyui_starts_leaves_nothing(tmp_path:
 def test_a_comfyui_killed_while_it_drains_ends_the_launcher(tmp_path: Path) -> None:
     with Launched(tmp_path) as launcher, ThreadPoolExecutor() as pool:
         launcher.until_ready()
-        reply = pool.submit(launcher.request, "/prompt?seconds=60", b"{}")
+        reply = pool.submit(launcher.request, "/prompt?held", b"{}")
         until((tmp_path / "running").exists, "running")
         launcher.tell(signal.SIGTERM)
         until(lambda: "draining" in launcher.log, "draining")
@@ -202,9 +203,11 @@ def test_a_script_that_runs_comfyui_lets_it_drain(tmp_path: Path) -> None:
     settings = {"CMD": f"sh {script}"}
     with Launched(tmp_path, settings=settings) as launcher, ThreadPoolExecutor() as pool:
         launcher.until_ready()
-        reply = pool.submit(launcher.request, "/prompt?seconds=0.5", b"{}")
+        reply = pool.submit(launcher.request, "/prompt?held", b"{}")
         until((tmp_path / "running").exists, "running")
         launcher.tell(signal.SIGTERM)
+        until(lambda: "draining" in launcher.log, "draining")
+        (tmp_path / "released").touch()
         assert reply.result().status == 200
         assert launcher.ended() == 0
 

@@ -22,8 +22,8 @@ from comfyui_stateless.launcher.health import Answer, Health
 from comfyui_stateless.launcher.life import Life, Phase
 from comfyui_stateless.launcher.supervisor import Supervisor
 from comfyui_stateless.launcher.watch import Rules
-from tests.comfyui.server import free_port
 from tests.launcher.running import LIMIT_S, PRETEND, environment, is_alive
+from tests.ports import free_port
 
 RULES = Rules(("127.0.0.1", 0), 0.05, 400, 1.0, 5.0, is_restarted=True, margin_s=0.2)
 

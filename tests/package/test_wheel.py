@@ -21,9 +21,10 @@ from pathlib import Path
 import pytest
 
 from comfyui_stateless import __version__
-from tests.comfyui.server import Install, free_port
+from tests.comfyui.server import Install
 from tests.package.fresh import GRAPH, FreshServer, require_answers
 from tests.package.tools import run, tool, tracked
+from tests.ports import free_port
 
 NAME = f"comfyui_stateless-{__version__}"
 OWN = ("__init__.py", "requirements.txt")

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from comfyui_stateless.config import AzureAccount
-from tests.storage.seaweed import free_ports
+from tests.ports import free_port
 
 ACCOUNT, OTHER = "outputs", "another"
 CONTAINER = "images"
@@ -101,7 +101,7 @@ def azurite(folder: Path) -> Iterator[Azurite]:
     node = shutil.which("node")
     assert node, "the tests of Azure need Node.js: install node and npm"
     assert PROGRAM.is_file(), "Azurite is missing: `make test` installs it, with npm"
-    [port] = free_ports(1)
+    port = free_port()
     server = Azurite(f"http://127.0.0.1:{port}", folder / "log.txt")
     accounts = ";".join(f"{name}:{key_of(name)}" for name in (ACCOUNT, OTHER))
     flags = ["--silent", "--disableTelemetry", "--skipApiVersionCheck", "--location", str(folder)]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from comfyui_stateless.storage.auth import S3Auth
+from tests.ports import free_ports
 
 BUCKET = "outputs"
 START_S = 60
@@ -101,15 +101,6 @@ def seaweed(folder: Path) -> Iterator[Seaweed]:
             for left in Path(gettempdir()).glob("seaweedfs-*-grpc-*.sock"):
                 if int(left.stem.rpartition("-")[2]) in others:
                     left.unlink(missing_ok=True)
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on at the moment."""
-    with ExitStack() as stack:
-        sockets = [
-            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
-        ]
-        return [each.getsockname()[1] for each in sockets]
 
 
 def _identities() -> list[dict[str, Any]]:
