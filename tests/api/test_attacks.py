@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
 import zlib
 from io import BytesIO
 from typing import Any
@@ -76,10 +77,16 @@ async def test_what_nobody_reads_is_not_unpacked(
 
 
 @pytest.mark.parametrize(
-    "body", [b"no gzip" * 4_000_000, gzip.compress(b" ") * 1_000_000], ids=["wrong", "members"]
+    ("body", "reason"),
+    [
+        (b"no gzip" * 4_000_000, "not compressed as"),
+        # It is up to aiohttp how many members it reads: before 3.14.1 these are but spaces.
+        (gzip.compress(b" ") * 1_000_000, "not compressed as|not JSON"),
+    ],
+    ids=["wrong", "members"],
 )
 async def test_who_sends_all_of_a_broken_body_before_he_reads_gets_the_answer(
-    serve: Serve, body: bytes
+    serve: Serve, body: bytes, reason: str
 ) -> None:
     site = await serve()
     head = "POST /prompt HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Encoding: gzip"
@@ -87,7 +94,7 @@ async def test_who_sends_all_of_a_broken_body_before_he_reads_gets_the_answer(
     async with connection(site, sent) as client:
         answer = await all_of(client)
     assert answer.startswith(b"HTTP/1.1 400 ")
-    assert "not compressed as" in json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
+    assert re.search(reason, json.loads(answer.partition(b"\r\n\r\n")[2])["error"])
 
 
 @pytest.mark.parametrize(
