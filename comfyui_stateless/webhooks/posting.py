@@ -12,11 +12,13 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO
 from urllib.parse import quote, urljoin
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from ..config import Proxies
@@ -25,6 +27,9 @@ from ..journal import Content
 from ..storage.connections import USER_AGENT
 from ..storage.policy import PRINTABLE, Policy, Target
 from ..storage.proxies import Proxy, basic_authorization, proxy_for
+
+MAX_HEAD_BYTES = 32 * 1024
+"""Of an answer, interim ones before it included; its body is not read."""
 
 MAX_REDIRECTS = 5
 REPEATING_REDIRECTS = frozenset({307, 308})
@@ -79,6 +84,8 @@ class Poster:
             limit=0,
             ssl=True if tls is None else tls,
         )
+        # Each connection asks it for what reads an answer; there is no other way to set that.
+        connector._factory = partial(_Heads)  # noqa: SLF001
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -140,6 +147,24 @@ class Poster:
                 proxy_headers=extra,
             ) as response:
                 return Answer(response.status, response.headers)
+
+
+class _Heads(ResponseHandler):
+    """Reads answers as far as their heads can be, and ends the connection behind that.
+
+    aiohttp reads interim answers on the event loop for as long as they come.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(asyncio.get_running_loop())
+        self._room = MAX_HEAD_BYTES
+
+    def data_received(self, data: bytes) -> None:
+        if self._room:
+            super().data_received(data[: self._room])
+        self._room = max(0, self._room - len(data))
+        if not self._room and self.transport is not None:
+            self.transport.abort()
 
 
 class _Pinned(AbstractResolver):

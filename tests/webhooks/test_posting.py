@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import datetime, timedelta, timezone
 from ipaddress import ip_address
 from pathlib import Path
@@ -239,3 +239,52 @@ async def test_a_large_body_gets_more_time(
 async def test_an_error_says_what_happened(poster: StartPoster) -> None:
     with pytest.raises(Undeliverable, match=r"connection failed \(.*refused"):
         await poster().post(f"http://127.0.0.1:{free_port()}/?geheim", {}, BODY, ANYWHERE)
+
+
+CONTINUES = b"HTTP/1.1 100 Continue\r\n\r\n" * 1000
+
+
+@pytest.mark.parametrize(
+    ("said", "then"),
+    [
+        (b"", CONTINUES),
+        (b"", CONTINUES.replace(b"100", b"103")),
+        (b"", b"\r\n" * 1000),
+        (b"HTTP/1.1 200 OK\r\n", b"A: b\r\n" * 1000),
+        (b"HTTP/1.1 200 OK\r\nA: ", b"b" * 10_000),
+    ],
+    ids=["continues", "hints", "empty lines", "headers", "header"],
+)
+async def test_heads_without_end_are_read_no_further(
+    poster: StartPoster, said: bytes, then: bytes
+) -> None:
+    sent = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await reader.read(1000)
+        writer.write(said)
+        with suppress(ConnectionError):
+            while sent < 100_000_000:
+                writer.write(then)
+                await writer.drain()
+                sent += len(then)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(Undeliverable):
+            await poster().post(f"http://127.0.0.1:{port}/", {}, BODY, ANYWHERE)
+    assert sent < 50_000_000
+
+
+async def test_interim_answers_are_passed_over(poster: StartPoster) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(CONTINUES[:250] + b"HTTP/1.1 202 Yes\r\nContent-Length: 9\r\n\r\n" + bytes(9))
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        answer = await poster().post(f"http://127.0.0.1:{port}/", {}, BODY, ANYWHERE)
+        assert answer.status == 202
