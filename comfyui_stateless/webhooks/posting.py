@@ -85,7 +85,8 @@ class Poster:
             ssl=True if tls is None else tls,
         )
         # Each connection asks it for what reads an answer; there is no other way to set that.
-        connector._factory = partial(_Heads)  # noqa: SLF001
+        heads: partial[ResponseHandler] = partial(_Heads)
+        connector._factory = heads  # noqa: SLF001
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
