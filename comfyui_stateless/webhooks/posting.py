@@ -85,8 +85,7 @@ class Poster:
             ssl=True if tls is None else tls,
         )
         # Each connection asks it for what reads an answer; there is no other way to set that.
-        heads: partial[ResponseHandler] = partial(_Heads)
-        connector._factory = heads  # noqa: SLF001
+        connector._factory = partial(_Heads)  # type: ignore[assignment]  # noqa: SLF001
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
