@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Run the tests that need no ComfyUI on other Pythons, with the oldest and the newest dependencies.
 
-`python3 docker/versions.py --help`. Environments lie in .comfyui/versions/, and are kept.
+`python3 docker/versions.py --help`. Environments and logs lie in .comfyui/versions/, and are kept.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,9 +31,11 @@ TESTS = ("tests", "--ignore=tests/comfyui", "--ignore=tests/browser", "--ignore=
 QUICK = (
     "tests/api", "tests/metrics", "tests/webhooks", "tests/storage/test_s3.py",
     "tests/storage/test_huggingface.py", "tests/storage/test_http.py", "tests/test_config.py",
-    "tests/test_convert_options.py", "tests/test_outputs.py", "tests/test_png.py",
-    "tests/test_prepare.py", "tests/test_requests.py", "tests/workflows",
+    "tests/test_convert_options.py", "tests/test_importing.py", "tests/test_outputs.py",
+    "tests/test_png.py", "tests/test_prepare.py", "tests/test_requests.py", "tests/workflows",
 )  # fmt: skip
+# Large, and for the linters and the browser alone.
+NEEDLESS = ("mypy", "playwright", "ruff", "types-PyYAML")
 # A tool of the tests whose newer releases need a newer pydantic than we do.
 OLD_TOOLS = "svix==1.60\n"
 # These make pictures that the oldest Pillow cannot write.
@@ -89,11 +92,12 @@ def ensure(variant: Variant, python: Path, folder: Path, console: Console) -> Pa
     """
     target = Environment(folder)
     requirements = ROOT / "requirements.txt"
+    left_out = (*NEEDLESS, "pillow") if variant.is_oldest else NEEDLESS
     tools = development_requirements(ROOT / "pyproject.toml")
+    tools = [tool for tool in tools if not tool.startswith(left_out)]
     pins = ""
     if variant.is_oldest:
         pins = oldest(requirements.read_text(encoding="utf-8")) + OLD_TOOLS
-        tools = [tool for tool in tools if not tool.startswith("pillow")]
 
     def install() -> None:
         age = "oldest" if variant.is_oldest else "newest"
@@ -110,12 +114,42 @@ def ensure(variant: Variant, python: Path, folder: Path, console: Console) -> Pa
     return target.python
 
 
-def run(variant: Variant, python: Path, arguments: Iterable[str], *, is_quick: bool) -> bool:
-    """Run the tests with an environment's Python; say whether all have passed."""
+def command(variant: Variant, python: Path, more: Sequence[str], *, is_quick: bool) -> list[str]:
+    """Return what runs the tests with an environment's Python."""
     tests = QUICK if is_quick else TESTS
     left_out = NEWER_PILLOW if variant.is_oldest and not is_quick else ()
-    command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, *left_out]
-    return subprocess.run([*command, *arguments], cwd=ROOT, check=False).returncode == 0
+    return [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, *left_out, *more]
+
+
+def run_all(
+    commands: Iterator[tuple[str, list[str] | None]], folder: Path | None
+) -> dict[str, bool]:
+    """Run commands by their name, None being one that cannot be run; say which have ended well.
+
+    Args:
+        folder: Where each is run beside those that follow, with a log of its own in there, which is
+            shown when it has failed; None for one after the other.
+    """
+    passed: dict[str, bool] = {}
+    running: dict[str, tuple[subprocess.Popen[bytes], Path]] = {}
+    with ExitStack() as stack:
+        for name, words in commands:
+            if words is None:
+                passed[name] = False
+            elif folder is None:
+                print(f"+ {name}", file=sys.stderr, flush=True)
+                passed[name] = subprocess.run(words, cwd=ROOT, check=False).returncode == 0
+            else:
+                log = folder / f"{name}.log"
+                output = stack.enter_context(log.open("wb"))
+                process = subprocess.Popen(words, cwd=ROOT, stdout=output, stderr=output)
+                stack.callback(process.kill)
+                running[name] = process, log
+        for name, (process, log) in running.items():
+            passed[name] = process.wait() == 0
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+            print(f"+ {name}", *(lines[-1:] if passed[name] else lines), sep="\n", flush=True)
+    return passed
 
 
 def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -123,7 +157,28 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(prog="versions.py", description=__doc__)
     parser.add_argument("--only", action="append", choices=VARIANTS, help="default: all of them")
     parser.add_argument("--quick", action="store_true", help="what touches dependencies most")
+    parser.add_argument("--at-once", action="store_true", help="side by side, each with a log")
+    parser.add_argument(
+        "--if-there", action="store_true", help="no failure where there is no Python for any"
+    )
     return parser.parse_known_args(arguments)
+
+
+def prepared(
+    pythons: Mapping[str, Path], options: argparse.Namespace, more: Sequence[str], console: Console
+) -> Iterator[tuple[str, list[str] | None]]:
+    """Make one environment after the other; give its name and what to run, None where it failed."""
+    store = ROOT / ".comfyui"
+    for name, found in pythons.items():
+        variant = Variant.named(name)
+        try:
+            with exclusive(store / "lock", console):
+                python = ensure(variant, found, store / "versions" / name, console)
+        except SetupError as exc:
+            print(f"error: {exc}", file=sys.stderr)
+            yield name, None
+        else:
+            yield name, command(variant, python, more, is_quick=options.quick)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -131,24 +186,20 @@ def main(arguments: Sequence[str]) -> int:
     options, more = parse(arguments)
     store = ROOT / ".comfyui"
     console = Console(store / "setup.log")
-    passed: dict[str, bool] = {}
+    pythons: dict[str, Path] = {}
     for name in options.only or VARIANTS:
-        variant = Variant.named(name)
-        if (found := find_python(variant.python)) is None:
-            console.note(f"{name}: skipped, there is no Python {variant.python} here")
-            continue
-        try:
-            with exclusive(store / "lock", console):
-                python = ensure(variant, found, store / "versions" / name, console)
-        except SetupError as exc:
-            print(f"error: {exc}", file=sys.stderr)
-            passed[name] = False
-            continue
-        print(f"+ {name}", file=sys.stderr, flush=True)
-        passed[name] = run(variant, python, more, is_quick=options.quick)
+        version = Variant.named(name).python
+        if found := find_python(version):
+            pythons[name] = found
+        else:
+            console.note(f"{name}: skipped, there is no Python {version} here")
+    if not pythons:
+        return 0 if options.if_there else 1
+    logs = store / "versions" if options.at_once else None
+    passed = run_all(prepared(pythons, options, more, console), logs)
     for name, is_good in passed.items():
         console.note(f"{name}: {'passed' if is_good else 'FAILED'}")
-    return 0 if passed and all(passed.values()) else 1
+    return 0 if all(passed.values()) else 1
 
 
 if __name__ == "__main__":

@@ -64,6 +64,28 @@ def test_pythons_that_are_not_there_are_named_and_nothing_run_is_a_failure(
     monkeypatch.setattr(versions, "find_python", lambda _: None)
     assert versions.main(["--only", "3.13-newest"]) == 1
     assert "3.13-newest: skipped, there is no Python 3.13 here" in capsys.readouterr().err
+    assert versions.main(["--only", "3.13-newest", "--if-there"]) == 0
+
+
+def test_of_those_at_once_each_runs_beside_the_next_and_shows_its_output_when_it_fails(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    met = f"import time, pathlib\nwhile not pathlib.Path({str(tmp_path / 'met')!r}).exists():\n time.sleep(0.01)"
+    meets = f"import pathlib, sys; pathlib.Path({str(tmp_path / 'met')!r}).touch(); sys.exit(1)"
+    first = [sys.executable, "-c", f"{met}\nprint('hidden\\nwell')"]
+    second = [sys.executable, "-c", f"print('why', flush=True); {meets}"]
+    each = [("first", first), ("second", second), ("third", None)]
+    passed = versions.run_all(iter(each), tmp_path)
+    assert passed == {"first": True, "second": False, "third": False}
+    assert capfd.readouterr().out.splitlines() == ["+ first", "well", "+ second", "why"]
+
+
+def test_one_after_the_other_they_share_the_output(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    commands = [(name, [sys.executable, "-c", f"print({name!r})"]) for name in ("a", "b")]
+    assert versions.run_all(iter(commands), None) == {"a": True, "b": True}
+    assert capfd.readouterr().out == "a\nb\n"
 
 
 def test_the_quick_tests_are_there() -> None:
