@@ -21,6 +21,9 @@ ADDRESSED = (*MEDIA, "model")
 TEXTS = ("string", *ADDRESSED)
 NUMBERS = ("integer", "number", "seed")
 
+LARGEST = 1.7e308
+"""Beyond it is no number: an integer of more digits is one that no float can hold."""
+
 _SCALARS = {"INT": "integer", "FLOAT": "number", "STRING": "string", "BOOLEAN": "boolean"}
 
 

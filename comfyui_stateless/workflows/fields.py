@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..inputs.wanted import UPLOAD, is_address
-from .definitions import ADDRESSED, MEDIA, NUMBERS, TEXTS
+from .definitions import ADDRESSED, LARGEST, MEDIA, NUMBERS, TEXTS
 
 LARGEST_DRAWN = 2**53 - 1
 """The largest seed that is drawn: what every client's numbers can hold."""
@@ -237,7 +237,7 @@ def _is_multiple(value: float, unit: float | None) -> bool:
 
 def _is_huge(value: float) -> bool:
     """Say whether a number is one that no float can hold."""
-    return abs(value) > 1.7e308
+    return abs(value) > LARGEST
 
 
 def _named(value: Any) -> str:

@@ -109,13 +109,25 @@ def _checked_path(folder: Path, path: str) -> Path:
 
 
 def _texts(published: Publication) -> dict[str, str]:
-    """Return the contents of the files, by ending."""
+    """Return the contents of the files, by ending.
+
+    Raises:
+        RequestError: The graph cannot be written down.
+    """
     import yaml
 
     said: dict[str, Any] = {"summary": published.summary, "description": published.description}
     said = {name: text for name, text in said.items() if text} | {"inputs": published.inputs}
+    graph = json.dumps(published.graph, indent=2, ensure_ascii=False) + "\n"
+    try:
+        graph.encode()
+    except UnicodeEncodeError:
+        raise RequestError(
+            "The graph holds a half character, such as \\ud800, which no file can.",
+            location="graph",
+        ) from None
     return {
-        GRAPH: json.dumps(published.graph, indent=2, ensure_ascii=False) + "\n",
+        GRAPH: graph,
         DESCRIPTIONS[0]: yaml.safe_dump(said, sort_keys=False, allow_unicode=True),
     }
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, M
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from aiohttp.test_utils import TestServer
@@ -25,6 +25,9 @@ LOAD_IMAGE = {"LoadImage": {"image": MediaInput(is_marked=True, form=FileForm.NA
 
 CAREFUL = {"http_trusted_origins": "", "prompt_webhook_retries": 0}
 """What fuzzers name is not this machine's to be reached."""
+
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -51,8 +54,16 @@ class Served:
 
 
 @contextmanager
-def served(folder: Path, **settings: Any) -> Iterator[Served]:
+def served(folder: Path, engine: FakeEngine | None = None, **settings: Any) -> Iterator[Served]:
     """Serve the API, with settings by name, until the context is left."""
+    chosen = engine or FakeEngine(file_inputs=LOAD_IMAGE)
+    with in_a_thread(lambda: _serving(folder, chosen, settings)) as site:
+        yield site
+
+
+@contextmanager
+def in_a_thread(serving: Callable[[], AsyncGenerator[T, None]]) -> Iterator[T]:
+    """Give what a generator yields that is gone through on a thread with a loop of its own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -60,10 +71,10 @@ def served(folder: Path, **settings: Any) -> Iterator[Served]:
     def run(step: Callable[[], Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(step(), loop).result(60)
 
-    serving = _serving(folder, settings)
+    generator = serving()
     try:
-        yield run(lambda: anext(serving))
-        run(serving.aclose)
+        yield run(lambda: anext(generator))
+        run(generator.aclose)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
@@ -86,11 +97,12 @@ def send(
         connection.close()
 
 
-async def _serving(folder: Path, settings: dict[str, Any]) -> AsyncGenerator[Served, None]:
+async def _serving(
+    folder: Path, engine: FakeEngine, settings: dict[str, Any]
+) -> AsyncGenerator[Served, None]:
     errors: list[str] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda loop, context: errors.append(str(context)))
-    engine = FakeEngine(file_inputs=LOAD_IMAGE)
     services = services_for(engine, folder, **{**CAREFUL, **settings})
     async with _open(services) as server:
         yield Served(str(server.make_url("")).rstrip("/"), folder, services, engine, errors)
