@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,9 +15,10 @@ from typing import Any
 
 from tests.comfyui.server import ComfyServer, Install
 
+from .beside import beside
 from .bursts import Burst, burst
 from .graphs import Task
-from .sides import Ours, Side, WrongAnswer
+from .sides import Ours, Plain, Side, WrongAnswer
 
 VARIABLE = "STATELESS_TEST_COMFYUIS"
 PACK = Path(__file__).parent / "pack"
@@ -35,6 +36,8 @@ class Plan:
         probes: Times that it is asked.
         large_mib: Size of the large file.
         frames: Frames in the large batch.
+        held: Jobs that are accepted and wait, one measurement for each number.
+        streams: Streams of events that are open while requests come.
         download_mib, limited_mib, s3_mib: Sizes of what is downloaded, from the servers named.
     """
 
@@ -45,6 +48,8 @@ class Plan:
     probes: int = 1000
     large_mib: int = 1024
     frames: int = 500
+    held: tuple[int, ...] = (1000, 10_000)
+    streams: int = 200
     download_mib: int = 2048
     limited_mib: int = 2048
     s3_mib: int = 1024
@@ -58,6 +63,8 @@ QUICK = Plan(
     probes=200,
     large_mib=128,
     frames=100,
+    held=(100, 200),
+    streams=20,
     download_mib=128,
     limited_mib=128,
     s3_mib=64,
@@ -82,9 +89,15 @@ class Clocks:
 class Bench:
     """A running ComfyUI with the extension and the benchmark pack."""
 
-    def __init__(self, server: ComfyServer, plan: Plan) -> None:
+    def __init__(self, server: ComfyServer, plan: Plan, beside: Side | None = None) -> None:
         self.server = server
         self.plan = plan
+        self.beside = beside
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """Ours, plain ComfyUI, and the other server if there is one, in the order of a round."""
+        return (Ours(), Plain(), *([self.beside] if self.beside else []))
 
     @property
     def input(self) -> Path:
@@ -148,20 +161,38 @@ def install() -> Install:
     return Install(found[0]["version"], Path(found[0]["home"]), Path(found[0]["python"]))
 
 
+def extension(base: Path) -> Path:
+    """Return a folder with the extension alone.
+
+    The checkout has environments and other ComfyUIs in it, which ``GET /models/custom_nodes``
+    would walk through, and stand still meanwhile.
+    """
+    folder = base / "extension"
+    folder.mkdir()
+    for name in ("__init__.py", "comfyui_stateless", "js"):
+        (folder / name).symlink_to(PACK.parents[1] / name)
+    return folder
+
+
 @contextmanager
 def started(comfyui: Install, env: Mapping[str, str]) -> Iterator[ComfyServer]:
     """Run a ComfyUI with folders of its own, which are deleted at the end."""
     with TemporaryDirectory(prefix="stateless-benchmark-") as base:
-        packs = {"stateless-benchmark": PACK}
+        packs = {"stateless-benchmark": PACK, "comfyui-stateless": extension(Path(base))}
         with ComfyServer(comfyui, Path(base), env, packs=packs) as server:
             server.wait_until_ready()
             yield server
 
 
 @contextmanager
-def running(comfyui: Install, plan: Plan) -> Iterator[Bench]:
-    """Run the ComfyUI that everything but the import is measured on."""
+def running(comfyui: Install, plan: Plan, command: str | None = None) -> Iterator[Bench]:
+    """Run the ComfyUI that everything but the import is measured on.
+
+    Args:
+        command: Of another server to run in front of it.
+    """
     # The limit is one more than the jobs that wait: /ready then says when all of them are there.
     env = {"MAX_QUEUE_DEPTH": str(plan.jobs + 1), "HTTP_TRUSTED_ORIGINS": "*"}
-    with started(comfyui, env) as server:
-        yield Bench(server, plan)
+    with started(comfyui, env) as server, ExitStack() as stack:
+        other = stack.enter_context(beside(command, server)) if command else None
+        yield Bench(server, plan, other)

@@ -49,11 +49,14 @@ def measure(bench: Bench) -> list[Row]:
         "jpeg": Way(Ours({"format": "jpeg"}), many, lambda t, b: check_alike(t, b, "JPEG")),
         "webp": Way(Ours({"format": "webp"}), few, lambda t, b: check_alike(t, b, "WEBP")),
     }
+    if bench.beside:
+        ways["beside"] = Way(bench.beside, few, _exact)
     bursts = _rounds(bench, ways, tasks)
     again = [Task(repeated(tasks[0].graph, n), tasks[0].expected) for n in range(many)]
     cached = _rounds(bench, {"plain": plain, "png": png}, again)
     return [
-        *(_rate(form, bursts[form], bursts["plain"]) for form in ("png", "jpeg", "webp")),
+        _rate("png", bursts["png"], bursts["plain"], bursts.get("beside", ())),
+        *(_rate(form, bursts[form], bursts["plain"]) for form in ("jpeg", "webp")),
         _rate("cached", cached["png"], cached["plain"]),
         _sizes(sizes, plain_sizes),
     ]
@@ -115,10 +118,16 @@ _LABELS = {
 }
 
 
-def _rate(form: str, ours: Sequence[Burst], plain: Sequence[Burst]) -> Row:
+def _rate(
+    form: str,
+    ours: Sequence[Burst],
+    plain: Sequence[Burst],
+    beside: Sequence[Burst] = (),
+) -> Row:
     return compared(
         f"pictures.{form}.rate", _LABELS[form], "1/s",
         Spread.of(b.rate for b in ours), Spread.of(b.rate for b in plain),
+        beside=Spread.of(b.rate for b in beside) if beside else None,
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -11,6 +12,7 @@ import aiohttp
 
 from .bench import Bench
 from .graphs import Graph, coloured, coloured_pixels, decoded, node
+from .listeners import ALL, listening, path_of
 from .rows import Row
 from .sides import UNLIMITED, Ours, WrongAnswer, post
 from .spread import Spread, percentile
@@ -19,6 +21,8 @@ INTERVAL_S = 0.005
 POLL_S = 0.02
 SETTLE_S = 1.0
 ROUNDS = 3
+STREAMS = 50
+GATED = "gated"
 
 Waits = dict[str, list[float]]
 """Milliseconds that ``/ready`` took, by what went on meanwhile."""
@@ -36,6 +40,7 @@ def measure(bench: Bench) -> list[Row]:
         "idle": "p99 of /ready, nothing to do",
         "arriving": f"p99 of /ready while {jobs} arrive at once",
         "waiting": f"p99 of /ready while {jobs} wait",
+        "watched": f"p99 of /ready while {jobs} wait and {STREAMS} event streams are open",
         "draining": f"p99 of /ready while {jobs} are worked off",
     }
     return [
@@ -67,17 +72,31 @@ async def _round(bench: Bench) -> Waits:
             return asyncio.create_task(post(http, "/api/stateless/prompt", ours.body(graph)))
 
         waits["idle"] = await probed(probe, lambda sent: sent < bench.plan.probes // 4)
-        first = send(gated(time.time_ns() % 2**31))
+        gate = {"prompt": gated(time.time_ns() % 2**31), "id": GATED}
+        first = asyncio.create_task(post(http, "/api/stateless/prompt", json.dumps(gate).encode()))
         await _until_running(probe)
         answers = [send(coloured(colour)) for colour in range(jobs)]
         waits["arriving"] = await _while(probe, _until_full(probe))
         await asyncio.sleep(SETTLE_S)
         waits["waiting"] = await probed(probe, lambda sent: sent < bench.plan.probes)
+        waits["watched"] = await asyncio.to_thread(_watched, bench)
         await post(http, "/benchmark/open", b"{}")
         done = asyncio.gather(first, *answers)
         waits["draining"] = await _while(probe, done)
         _check(ours, (await done)[1:])
     return waits
+
+
+def _watched(bench: Bench) -> list[float]:
+    """Probe while streams are open: half of them of all jobs, half of the one that runs."""
+
+    async def probed_by_itself() -> list[float]:
+        async with aiohttp.ClientSession(bench.server.url, timeout=UNLIMITED) as probe:
+            return await probed(probe, lambda sent: sent < bench.plan.probes)
+
+    with listening(bench.server.url, STREAMS, ALL, path_of(GATED)):
+        time.sleep(SETTLE_S)
+        return asyncio.run(probed_by_itself())
 
 
 async def probed(http: aiohttp.ClientSession, more: Callable[[int], bool]) -> list[float]:

@@ -8,14 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from .rows import Row
-from .spread import Spread
+from .spread import Spread, shown
 
-HEADINGS = ("", "ours", "plain", "ours : plain", "budget", "")
+COLUMNS = (
+    "row", "ours", "plain", "ours : plain", "beside", "ours : beside", "budget", "met",
+)  # fmt: skip
+UNNAMED = frozenset({"row", "met"})
+ALWAYS = frozenset({"row", "ours"})
 
 
 def table(rows: Sequence[Row]) -> str:
     """Return the rows as aligned text: medians, the range of the rounds in brackets."""
-    return _aligned([HEADINGS, *(_cells(row) for row in rows)])
+    return _aligned(_lines(rows))
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """Return the same as a table in Markdown."""
+    head, *lines = (f"| {' | '.join(line)} |" for line in _lines(rows))
+    ruler = "|---" * len(_columns(rows)) + "|"
+    return "\n".join([head, ruler, *lines]) + "\n"
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
@@ -44,8 +55,8 @@ def comparison(rows: Sequence[Row], earlier: Path, *, quick: bool) -> str:
         lines.append(
             (
                 f"{row.label}{' (ours : plain)' if name == 'ratio' else ''}",
-                _shown(before),
-                _shown(now),
+                shown(before),
+                shown(now),
                 f"{now.median / before.median - 1:+.0%}",
                 "beyond the spread" if apart else "",
             )
@@ -60,28 +71,46 @@ def write(path: Path, rows: Sequence[Row], about: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(document, indent=1) + "\n")
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    budget = ""
-    if row.budget:
-        sign = {"at least": "≥", "at most": "≤"}[row.budget.sign]
-        unit = row.unit if row.budget.what == "ours" else "times"
-        budget = f"{sign} {row.budget.limit:g} {unit}"
-    return (
-        row.label,
-        f"{_shown(row.ours)} {row.unit}",
-        f"{_shown(row.plain)} {row.unit}" if row.plain else "",
-        _shown(row.ratio) if row.ratio else "",
-        budget,
-        {True: "met", False: "MISSED", None: ""}[row.met],
-    )
+def _lines(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    columns = _columns(rows)
+    lines = [tuple(cells(row)[name] for name in columns) for row in rows]
+    return [tuple("" if name in UNNAMED else name for name in columns), *lines]
 
 
-def _shown(spread: Spread) -> str:
-    return f"{_figure(spread.median)} ({_figure(spread.low)}-{_figure(spread.high)})"
+def _columns(rows: Sequence[Row]) -> list[str]:
+    """Return the names of the columns: what no row has is left out."""
+    found = [cells(row) for row in rows]
+    return [name for name in COLUMNS if name in ALWAYS or any(cell[name] for cell in found)]
 
 
-def _figure(value: float) -> str:
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+def cells(row: Row) -> dict[str, str]:
+    """Return what the table says of a row, by column."""
+    return {
+        "row": row.label,
+        "ours": _with_unit(row.ours, row),
+        "plain": _with_unit(row.plain, row),
+        "ours : plain": _told(row.ratio),
+        "beside": _with_unit(row.beside, row),
+        "ours : beside": _told(row.beside_ratio),
+        "budget": _budget(row),
+        "met": {True: "met", False: "MISSED", None: ""}[row.met],
+    }
+
+
+def _budget(row: Row) -> str:
+    if row.budget is None:
+        return ""
+    sign = {"at least": "≥", "at most": "≤"}[row.budget.sign]
+    unit = row.unit if row.budget.what == "ours" else "times"
+    return f"{sign} {row.budget.limit:g} {unit}"
+
+
+def _with_unit(spread: Spread | None, row: Row) -> str:
+    return f"{shown(spread)} {row.unit}" if spread else ""
+
+
+def _told(spread: Spread | None) -> str:
+    return shown(spread) if spread else ""
 
 
 def _aligned(lines: Iterable[Sequence[str]]) -> str:
@@ -102,6 +131,8 @@ def _document(row: Row) -> dict[str, Any]:
         "ours": _numbers(row.ours),
         "plain": _numbers(row.plain),
         "ratio": _numbers(row.ratio),
+        "beside": _numbers(row.beside),
+        "beside_ratio": _numbers(row.beside_ratio),
         "budget": budget and {"of": budget.what, "sign": budget.sign, "limit": budget.limit},
         "met": row.met,
         "note": row.note,

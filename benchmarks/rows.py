@@ -28,6 +28,8 @@ class Row:
 
     Attributes:
         ratio: Ours over plain, round by round.
+        beside: The same of the other server that is measured, where there is one.
+        beside_ratio: Ours over it, round by round.
     """
 
     key: str
@@ -37,6 +39,12 @@ class Row:
     plain: Spread | None = None
     ratio: Spread | None = None
     note: str = ""
+    beside: Spread | None = None
+    beside_ratio: Spread | None = None
+
+    @property
+    def is_less_better(self) -> bool:
+        return self.unit not in MORE_IS_BETTER
 
     @property
     def budget(self) -> Budget | None:
@@ -64,9 +72,22 @@ class Row:
         return self.ratio.median if budget.what == "ratio" else self.ratio.high
 
 
-def compared(key: str, label: str, unit: str, ours: Spread, plain: Spread, note: str = "") -> Row:
-    """Return a row with the ratios of both sides, whose rounds have to be as many."""
-    return Row(key, label, unit, ours, plain, ours.over(plain), note)
+def compared(
+    key: str,
+    label: str,
+    unit: str,
+    ours: Spread,
+    plain: Spread,
+    note: str = "",
+    beside: Spread | None = None,
+) -> Row:
+    """Return a row with the ratios of the sides, whose rounds have to be as many."""
+    ratio, beside_ratio = ours.over(plain), beside and ours.over(beside)
+    return Row(key, label, unit, ours, plain, ratio, note, beside, beside_ratio)
+
+
+MORE_IS_BETTER = frozenset({"1/s", "/s", "MB/s", "times as fast"})
+"""Units; of all others less is better."""
 
 
 BUDGETS = {
@@ -81,7 +102,7 @@ BUDGETS = {
     "memory.growth": Budget("ours", "at most", 64),
     "memory.frames": Budget("ours", "at most", 768),
     "import.time": Budget("ours", "at most", 150),
-    "queue.waiting": Budget("ours", "at most", 50),
+    "queue.watched": Budget("ours", "at most", 50),
     "download.local": Budget("ratio", "at least", 1.3),
     "download.limited": Budget("ratio", "at least", 5),
     "gateway.added": Budget("ours", "at most", 1),

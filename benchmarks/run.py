@@ -20,9 +20,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import (
+    chart,
     downloads,
     frames,
     gateway,
+    held,
     larger,
     memory,
     pictures,
@@ -31,6 +33,7 @@ from benchmarks import (
     report,
     smallest,
     startup,
+    streams,
     worker,
 )  # fmt: skip
 from benchmarks.bench import QUICK, Bench, Plan, install, running
@@ -51,7 +54,13 @@ MEASURES: dict[str, Callable[[Bench], list[Row]]] = {
     "queue": queueing.measure,
     "prepared": prepared.measure,
 }
-IMPORT = "import"
+
+# These start ComfyUIs of their own.
+FRESH: dict[str, Callable[[Install, Plan], list[Row]]] = {
+    "held": held.measure,
+    "streams": streams.measure,
+    "import": startup.measure,
+}
 
 # These need no ComfyUI.
 APART: dict[str, Callable[[Plan], list[Row]]] = {
@@ -69,7 +78,7 @@ def main(arguments: Sequence[str]) -> int:
     plan = replace(plan, rounds=options.rounds or plan.rounds)
     comfyui = install()
     began, load = datetime.now(timezone.utc), os.getloadavg()
-    rows = measured(comfyui, plan, options.only)
+    rows = measured(comfyui, plan, options)
     about = {
         "began": began.isoformat(timespec="seconds"),
         "extension": __version__,
@@ -80,17 +89,19 @@ def main(arguments: Sequence[str]) -> int:
         "load_after": os.getloadavg(),
         "quick": options.quick,
         "rounds": plan.rounds,
+        "beside": options.beside,
     }
     path = RESULTS / f"{began:%Y%m%d-%H%M%S}.json"
     report.write(path, rows, about)
-    show(rows, about, options.compare)
-    print(f"\nEvery round: {path}")
+    path.with_suffix(".svg").write_text(chart.svg(rows, heading(about)))
+    show(rows, about, options)
+    print(f"\nEvery round: {path}, as a picture: {path.with_suffix('.svg').name}")
     return 0
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
-    names = (*MEASURES, IMPORT, *APART)
+    names = (*MEASURES, *FRESH, *APART)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=positive, help="of each measurement; default: 5")
     parser.add_argument(
@@ -99,6 +110,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--only", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names)
     )
+    parser.add_argument(
+        "--beside", metavar="COMMAND", help="a server to measure too; see the README's section"
+    )
+    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="an earlier run's file")
     return parser.parse_args(arguments)
 
@@ -110,35 +125,41 @@ def positive(text: str) -> int:
     return number
 
 
-def measured(comfyui: Install, plan: Plan, only: Sequence[str]) -> list[Row]:
+def measured(comfyui: Install, plan: Plan, options: argparse.Namespace) -> list[Row]:
     """Return the rows of the measurements named."""
     rows: list[Row] = []
+    only = options.only
     wanted = [name for name in MEASURES if name in only]
     if wanted:
-        with running(comfyui, plan) as bench:
+        with running(comfyui, plan, options.beside) as bench:
             for name in wanted:
                 print(f"measuring: {name}", file=sys.stderr, flush=True)
                 rows += MEASURES[name](bench)
-    if IMPORT in only:
-        print(f"measuring: {IMPORT}", file=sys.stderr, flush=True)
-        rows += startup.measure(comfyui, plan)
+    for name in (name for name in FRESH if name in only):
+        print(f"measuring: {name}", file=sys.stderr, flush=True)
+        rows += FRESH[name](comfyui, plan)
     for name in (name for name in APART if name in only):
         print(f"measuring: {name}", file=sys.stderr, flush=True)
         rows += APART[name](plan)
     return rows
 
 
-def show(rows: Sequence[Row], about: dict[str, Any], earlier: Path | None) -> None:
-    """Print the table, and how it compares with an earlier run."""
-    print(
-        f"ComfyUI {about['comfyui']} on {about['machine']}, {about['rounds']} rounds; load before "
-        f"{about['load_before'][0]:.1f}. Medians (lowest-highest of the rounds).\n"
+def heading(about: dict[str, Any]) -> str:
+    """Return what was measured, on what machine."""
+    return (
+        f"ComfyUI {about['comfyui']} on {about['machine']}, {about['rounds']} round{'s' if about['rounds'] > 1 else ''}; load before "
+        f"{about['load_before'][0]:.1f}{' (a quick run)' if about['quick'] else ''}"
     )
-    print(report.table(rows))
+
+
+def show(rows: Sequence[Row], about: dict[str, Any], options: argparse.Namespace) -> None:
+    """Print the table, and how it compares with an earlier run."""
+    print(f"{heading(about)}. Medians (lowest-highest of the rounds).\n")
+    print(report.markdown(rows) if options.markdown else report.table(rows))
     for line in report.notes(rows):
         print(f"* {line}")
-    if earlier:
-        print(f"\n{report.comparison(rows, earlier, quick=about['quick'])}")
+    if options.compare:
+        print(f"\n{report.comparison(rows, options.compare, quick=about['quick'])}")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import aiohttp
@@ -74,6 +75,39 @@ class Ours:
         if described["size_bytes"] != len(image) or described["filename"] != name:
             raise WrongAnswer(f"The image has {len(image)} bytes, not as in {described}.")
         return image
+
+
+class Beside:
+    """Another server before the same ComfyUI: ``POST /prompt`` there, the image as base64."""
+
+    name = "beside"
+
+    def __init__(self, url: str, inputs: Path) -> None:
+        self._url = url
+        self._inputs = inputs
+
+    def body(self, graph: Graph) -> bytes:
+        """Return the graph, its pictures by their full paths: bare names count as base64 there."""
+        named = {key: self._with_path(node) for key, node in graph.items()}
+        return json.dumps({"prompt": named}).encode()
+
+    def _with_path(self, node: dict[str, Any]) -> dict[str, Any]:
+        if node["class_type"] != "LoadImage":
+            return node
+        return {**node, "inputs": {"image": str(self._inputs / node["inputs"]["image"])}}
+
+    @asynccontextmanager
+    async def connect(self, _: str) -> AsyncIterator[Fetch]:
+        async with session(self._url) as http:
+
+            async def fetch(body: bytes) -> bytes:
+                return await post(http, "/prompt", body)
+
+            yield fetch
+
+    def image(self, answer: bytes) -> bytes:
+        (encoded,) = json.loads(answer)["images"]
+        return base64.b64decode(encoded, validate=True)
 
 
 class Plain:

@@ -35,6 +35,16 @@ class Spread:
         return Spread.of(a / b for a, b in zip(self.values, other.values, strict=True))
 
 
+def shown(spread: Spread) -> str:
+    """Return the median, and in brackets the lowest and the highest of several rounds."""
+    middle, low, high = (_figure(value) for value in (spread.median, spread.low, spread.high))
+    return middle if low == high else f"{middle} ({low}-{high})"
+
+
+def _figure(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 def percentile(values: Sequence[float], percent: float) -> float:
     """Return the smallest of ``values`` that at least ``percent`` of them do not exceed."""
     ordered = sorted(values)

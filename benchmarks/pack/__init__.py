@@ -19,7 +19,7 @@ from aiohttp import web
 from server import PromptServer
 
 MIB = 2**20
-GATE_OPENS_AFTER_S = 120
+GATE_OPENS_AFTER_S = 600
 
 executions: list[tuple[float, float]] = []
 saves: list[tuple[str, float, float]] = []
