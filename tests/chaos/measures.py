@@ -25,6 +25,7 @@ MAX_GROWTH = 0.10
 
 MIB_OF_NOISE = 64
 FILES_OF_NOISE = 100
+OWN = Path("/proc/self")
 READY_MS = 500
 """Far above what it takes: the machine may be anyone's."""
 
@@ -33,11 +34,23 @@ Points = list[tuple[float, float]]
 
 @dataclass
 class Measures:
-    """Values by the seconds at which they were measured: MiB, open files, milliseconds."""
+    """Values by the seconds at which they were measured: MiB, open files, milliseconds.
+
+    Attributes:
+        stood: How much of the time of ``ready`` the server's loop and the probe were ready to run
+            and had no core: what other work on the machine takes, and no mend of ours gives back.
+    """
 
     memory: Points = field(default_factory=list)
     files: Points = field(default_factory=list)
     ready: Points = field(default_factory=list)
+    stood: Points = field(default_factory=list)
+
+    @property
+    def ready_with_a_core(self) -> list[float]:
+        """The milliseconds of ``ready`` less those that were spent on standing, in order."""
+        pairs = zip(self.ready, self.stood, strict=True)
+        return sorted(max(0.0, ready - stood) for (_, ready), (_, stood) in pairs)
 
     def told(self) -> str:
         """Return the figures, a line each."""
@@ -48,6 +61,8 @@ class Measures:
         return (
             f"/ready: p50 {share(ready, 0.5):.0f} ms, p99 {share(ready, 0.99):.0f} ms, "
             f"max {ready[-1]:.0f} ms, {len(ready)} times\n"
+            f"the same less waits for a core: p99 {share(self.ready_with_a_core, 0.99):.0f} ms, "
+            f"max {self.ready_with_a_core[-1]:.0f} ms\n"
             f"memory: {memory[0]:.0f} MiB at first, {max(memory):.0f} at most, {memory[-1]:.0f} "
             f"at last; {slopes[0] * 60:+.2f} MiB a minute once settled\n"
             f"open files: {files[0]:.0f} at first, {max(files):.0f} at most, {files[-1]:.0f} "
@@ -90,10 +105,11 @@ def measured(url: str, pid: int) -> Iterator[Measures]:
             raise RuntimeError("What measures the server has failed.")
         file.seek(0)
         for line in file:
-            at, memory, files, ready = json.loads(line)
+            at, memory, files, ready, stood = json.loads(line)
             measures.memory.append((at, memory))
             measures.files.append((at, files))
             measures.ready.append((at, ready))
+            measures.stood.append((at, stood))
 
 
 async def sample(url: str, process: Path) -> None:
@@ -101,15 +117,25 @@ async def sample(url: str, process: Path) -> None:
     began = time.monotonic()
     async with aiohttp.ClientSession() as client:
         while True:
+            stood = standing_ms(process) + standing_ms(OWN)
             asked = time.monotonic()
             async with client.get(f"{url}/ready") as response:
                 await response.read()
             at = time.monotonic()
+            stood = standing_ms(process) + standing_ms(OWN) - stood
             files = len(list((process / "fd").iterdir()))
-            values = at - began, resident_mib(process), files, (at - asked) * 1000
+            values = at - began, resident_mib(process), files, (at - asked) * 1000, stood
             sys.stdout.write(json.dumps(values) + "\n")
             sys.stdout.flush()
             await asyncio.sleep(EVERY_S)
+
+
+def standing_ms(process: Path) -> float:
+    """Return for how long the first thread of a process was ready to run and had no core.
+
+    That is the thread of the event loop. See the kernel's Documentation/scheduler/sched-stats.rst.
+    """
+    return int((process / "schedstat").read_text().split()[1]) / 1e6
 
 
 def resident_mib(process: Path) -> float:
