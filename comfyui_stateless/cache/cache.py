@@ -26,7 +26,7 @@ from .flights import Flight, Flights
 from .lease import Inspection, Lease
 from .locks import Lock, fetch_lock, try_lock
 from .names import key_of, readable_name
-from .part import MARGIN_BYTES, Part, require_space
+from .part import MARGIN_BYTES, Part, require_space, telling_plainly
 from .patience import DELAYS_S
 from .progress import DownloadProgress
 from .shelf import Cached, Shelf
@@ -181,14 +181,15 @@ class Cache:
         wanted = Wanted(sha256.lower() if sha256 else None, refuse_html, media)
         request = _Request(url, key_of(url), access_for(url, credentials, auth), wanted)
         self.backend_for(url)
-        while True:
-            cached = await self._hit(request)
-            if cached is not None:
-                return self._lease(request, _Arrival(cached, was_cached=True), began)
-            flight = self._flights.get(request.key)
-            if flight is None or flight.terms == request:
-                return await self._board(flight, request, folder, began)
-            await flight.ended()
+        with telling_plainly():
+            while True:
+                cached = await self._hit(request)
+                if cached is not None:
+                    return self._lease(request, _Arrival(cached, was_cached=True), began)
+                flight = self._flights.get(request.key)
+                if flight is None or flight.terms == request:
+                    return await self._board(flight, request, folder, began)
+                await flight.ended()
 
     async def hold(self, path: Path) -> Callable[[], None] | None:
         """Keep the file that a link leads to until what is returned is called.
@@ -213,7 +214,8 @@ class Cache:
         """
         request = _Request(url, key_of(url), access_for(url, credentials, auth), Wanted())
         self.backend_for(url)
-        cached = await self._hit(request)
+        with telling_plainly():
+            cached = await self._hit(request)
         if cached is None:
             self._threads.files.submit(self._shelf.forget, request.key)
             info = await self._head(request)

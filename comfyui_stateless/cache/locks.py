@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from .own import open_own
+
 RETRY_S = 0.005
 """Seconds between two tries to get a lock that is held for moments only."""
 
@@ -99,10 +101,10 @@ def try_lock(path: Path, *, shared: bool = False) -> Lock | None:
 
 def _open(path: Path) -> int:
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        return open_own(path, os.O_RDWR | os.O_CREAT)
     except FileNotFoundError:  # somebody has emptied the cache by deleting its folder
         path.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        return open_own(path, os.O_RDWR | os.O_CREAT)
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

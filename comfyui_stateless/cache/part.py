@@ -20,6 +20,7 @@ from pathlib import Path
 
 from ..errors import NoSpace, StorageError
 from ..storage.base import Digest, ObjectInfo, Span
+from .own import open_own, read_own
 from .records import replace_file
 
 MARGIN_BYTES = 64 * 1024 * 1024
@@ -62,7 +63,7 @@ class Part:
         self._state_path = _state_path(folder, key)
         self._mutex = threading.Lock()
         self._saving = threading.Lock()
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        self._file = open_own(self.path, os.O_RDWR | os.O_CREAT)
         self.info: ObjectInfo | None = None
         self._gaps: list[Gap] = []
         if (state := _load(self._state_path, os.fstat(self._file).st_size)) is not None:
@@ -248,7 +249,7 @@ def _state(info: ObjectInfo, gaps: list[tuple[int, int | None]]) -> dict[str, ob
 def _load(path: Path, there: int) -> tuple[ObjectInfo, list[Gap]] | None:
     """Return what was noted of a file with ``there`` bytes, None if that cannot be relied on."""
     try:
-        state = json.loads(path.read_bytes())
+        state = json.loads(read_own(path))
         info = ObjectInfo(
             size=state["size"],
             version=str(state["version"]),

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..wire import to_json
 from .locks import locked
+from .own import open_own, read_own
 
 _LOCK = "records.lock"
 
@@ -58,7 +59,7 @@ def record_path(path: Path) -> Path:
 def read(path: Path) -> Record | None:
     """Return the record of a cached file, None where it has none that can be read."""
     try:
-        fields = json.loads(record_path(path).read_bytes())
+        fields = json.loads(read_own(record_path(path)))
         return Record(
             auth_required=bool(fields["authRequired"]),
             url=str(fields.get("url", "")),
@@ -123,7 +124,7 @@ def replace_file(path: Path, fields: dict[str, Any]) -> None:
     """Write a JSON file so that it is there whole or as it was before."""
     partial = path.with_name(f"{path.name}.part")
     try:
-        with partial.open("wb") as file:
+        with os.fdopen(open_own(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
             file.write(to_json(fields))
             file.flush()
             os.fsync(file.fileno())
