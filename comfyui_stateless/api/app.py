@@ -32,8 +32,8 @@ from .state import BACKGROUND, BOARD, DISCONNECTS, DOCUMENT, METRICS, SERVICES, 
 ANY_ID = "{id:[^/]+}"
 """An id in a path, percent-encoded; without its own pattern it could have no braces."""
 
-ANY_PATH = "{path:.+}"
-"""The path of a workflow endpoint, percent-encoded."""
+ANY_PATH = "{path:(?s:.+)}"
+"""The path of a workflow endpoint, percent-encoded; line breaks are no reason to find no route."""
 
 ROUTES = (
     web.post("/prompt", prompts.prompt, name="prompt"),

@@ -7,7 +7,15 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from ..errors import Forbidden, NotFound, Occupied, RequestError, StatelessError, TooLarge
+from ..errors import (
+    Forbidden,
+    NotFound,
+    Occupied,
+    RequestError,
+    StatelessError,
+    TooLarge,
+    UnsupportedMediaType,
+)
 from ..workflows.base import Description
 from ..workflows.publishing import Publication
 from ..workflows.requests import WorkflowRequest
@@ -41,7 +49,7 @@ def workflow_paths(errors: Callable[..., Schema], run_errors: Schema) -> Schema:
         "/workflow/{path}": {
             "post": _run_any(run_errors),
             "get": _describe(errors(NotFound, StatelessError)),
-            "put": _publish(errors(*changing)),
+            "put": _publish(errors(*changing, UnsupportedMediaType)),
             "delete": _remove(errors(*changing, NotFound)),
         },
     }

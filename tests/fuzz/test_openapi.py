@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.fakes import graph
 from tests.fuzz.conftest import TIMES
+from tests.fuzz.describing import require_as_described, require_as_linked
 from tests.fuzz.serving import served
 
-CHECKS = (
-    "not_a_server_error", "status_code_conformance", "content_type_conformance",
-    "response_headers_conformance", "response_schema_conformance", "allow_header_conformance",
-)  # fmt: skip
-COMMAND = "from schemathesis.cli import schemathesis; schemathesis()"
+pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="schemathesis needs Python 3.11")
+SEED = ("--seed", "1") if TIMES == 1 else ()
+PHASES = "examples,fuzzing" if TIMES == 1 else "examples,coverage,fuzzing"
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="schemathesis needs Python 3.11")
 def test_every_route_answers_as_its_description_says(tmp_path: Path) -> None:
     with served(tmp_path / "served") as site:
-        options = ["--checks", ",".join(CHECKS), "--phases", "examples,fuzzing", "--seed", "1"]
-        options += ["--max-examples", str(4 * TIMES), "--exclude-path", "/events"]  # has no end
-        command = [sys.executable, "-c", COMMAND, "run", f"{site.url}/openapi.json", *options]
-        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
-    assert ran.returncode == 0, ran.stdout[-8000:] + ran.stderr[-2000:]
+        options = ("--phases", PHASES, *SEED)
+        require_as_described(site.url, tmp_path, *options, examples=4 * TIMES)
+    assert not site.errors
+
+
+def test_what_answers_say_leads_to_answers_as_described(tmp_path: Path) -> None:
+    folder = tmp_path / "workflows"
+    with served(tmp_path / "served", workflow_dir=folder, allow_publish=True) as site:
+        require_as_linked(site.url, tmp_path, graph(), examples=3 * TIMES)
     assert not site.errors

@@ -136,6 +136,12 @@ def test_any_path_is_published_within_the_folder_or_refused(site: Served, path: 
     assert not _files(site)
 
 
+@pytest.mark.parametrize("path", ["a\nb", "\n", "a\r", "a\u2028b"])
+def test_a_path_with_a_line_break_is_refused_as_any_other(site: Served, path: str) -> None:
+    status, said = _ask(site, "PUT", path, {"graph": small_graph()})
+    assert (status, said["location"]) == (400, "path")
+
+
 @given(
     body=st.fixed_dictionaries(
         {"graph": GRAPHS},
