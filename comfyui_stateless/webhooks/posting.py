@@ -136,7 +136,10 @@ class Poster:
         loop = asyncio.get_running_loop()
         _pinned.set(await loop.run_in_executor(self._threads, _addresses, policy, target, proxy))
         extra = proxy.headers() if proxy else {}
-        file = await loop.run_in_executor(self._threads, _opened, body)
+        if body.path is None:
+            file = _opened(body)
+        else:
+            file = await loop.run_in_executor(self._threads, _opened, body)
         with file:
             async with self._session.post(
                 URL(target.url, encoded=True),

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ..config import Proxies
@@ -31,6 +32,9 @@ log = logging.getLogger("comfyui_stateless.webhooks")
 
 THREADS = 32
 """That resolve names and sign: a resolver may hang for many seconds."""
+
+SIGNED_AT_ONCE_BYTES = 64 * 1024
+"""Bytes in memory up to which signing costs less than another thread does."""
 
 NOTED_AGAIN_S, MOST_NOTED_AGAIN_S = 5.0, 60.0
 """Before the journal is told once more how a message ended; twice as long each time."""
@@ -203,12 +207,14 @@ class Webhooks:
     async def _post(self, parcel: Parcel) -> Failure | None:
         body = await parcel.book.body()
         now = self._options.clock()
-        headers = await asyncio.get_running_loop().run_in_executor(
-            self._threads,
-            lambda: self._options.signer.headers(
-                parcel.message_id, int(now), body, is_signed=parcel.is_signed
-            ),
-        )
+        sign = partial(
+            self._options.signer.headers,
+            parcel.message_id, int(now), body, is_signed=parcel.is_signed,
+        )  # fmt: skip
+        if body.path is None and body.size <= SIGNED_AT_ONCE_BYTES:
+            headers = sign()
+        else:
+            headers = await asyncio.get_running_loop().run_in_executor(self._threads, sign)
         answer = await self._poster.post(parcel.url, headers, body, parcel.policy)
         return failure_of(answer.status, answer.headers, now)
 

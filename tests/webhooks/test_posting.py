@@ -288,3 +288,28 @@ async def test_interim_answers_are_passed_over(poster: StartPoster) -> None:
         port = server.sockets[0].getsockname()[1]
         answer = await poster().post(f"http://127.0.0.1:{port}/", {}, BODY, ANYWHERE)
         assert answer.status == 202
+
+
+class Counting(ThreadPoolExecutor):
+    """Counts what it is given."""
+
+    given = 0
+
+    def submit(self, *args: Any, **kwargs: Any) -> Any:
+        self.given += 1
+        return super().submit(*args, **kwargs)
+
+
+@pytest.mark.parametrize("is_in_file", [False, True])
+async def test_only_what_waits_for_a_disk_or_a_resolver_goes_to_a_thread(
+    receiver: StartReceiver, tmp_path: Path, *, is_in_file: bool
+) -> None:
+    there, file, body = await receiver(), tmp_path / "body", BODY
+    if is_in_file:
+        file.write_bytes(b"{}")
+        body = Content(2, path=file)
+    with Counting(1) as threads:
+        poster = Poster(Proxies(), Timeouts(), threads, None)
+        answer = await poster.post(there.url, {}, body, ANYWHERE)
+        await poster.close()
+    assert (answer.status, threads.given) == (200, 1 + is_in_file)
