@@ -289,3 +289,26 @@ def test_every_run_has_an_id_of_its_own() -> None:
 def test_three_states_are_ends(state: JobState) -> None:
     ends = {JobState.SUCCEEDED, JobState.FAILED, JobState.INTERRUPTED}
     assert state.is_terminal is (state in ends)
+
+
+async def test_the_newest_job_of_an_id_is_found_until_it_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("comfyui_stateless.jobs.MAX_RECENT", 1)
+    jobs = Jobs(lambda: 0, result_ttl_s=60)
+
+    async def ended(caller_id: str) -> Job:
+        with jobs.open(request(id=caller_id)) as job:
+            await jobs.finish(job, work)
+        return job
+
+    await ended("a")
+    newer = await ended("a")
+    assert jobs.find("a") is newer
+    other = await ended("b")
+    assert (jobs.find("a"), jobs.find("b")) == (None, other)
+    with jobs.open(request(id="b")) as live:
+        assert jobs.find("b") is live
+        assert jobs.interrupt("b")
+    assert jobs.find("b") is other
+    assert not jobs.interrupt("b")

@@ -150,3 +150,20 @@ async def test_one_that_waits_is_told_of_those_alone_that_run_before_it(turns: T
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_one_that_comes_when_others_gave_up_is_told_of_those_alone_that_wait(
+    turns: Turns,
+) -> None:
+    for number in range(PLACES):
+        await turns.wait(f"held {number}", 0)
+    gone = [waiting(turns, f"gone {priority}", priority=priority) for priority in (0, 1, 0)]
+    await soon(lambda: turns.position("gone 1") is not None)
+    for task in gone:
+        task.cancel()
+    await asyncio.gather(*gone, return_exceptions=True)
+    told: list[int] = []
+    last = asyncio.ensure_future(turns.wait("last", 0, None, told.append))
+    await soon(lambda: told)
+    assert told == [PLACES] == [turns.position("last")]
+    last.cancel()
