@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -164,6 +165,8 @@ def _opened(folder: Path) -> sqlite3.Connection:
 
 def _check_header(path: Path) -> None:
     """Find what SQLite would only take for a file of another's, that it may not write to."""
+    if path.is_fifo():  # whoever opens it waits for somebody at its other end
+        raise OSError(errno.EINVAL, f"{path.name} is a pipe, not a file")
     with suppress(FileNotFoundError), path.open("rb") as file:
         head = file.read(100)
         if len(head) == 100 and not (1 <= head[18] <= 2 and head[47] <= 4):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import re
@@ -195,3 +196,11 @@ async def test_what_cannot_be_used_is_named_with_its_path(filled: Path) -> None:
     (filled.parent / "file").write_bytes(b"")
     with pytest.raises(StorageError, match=re.escape(str(filled.parent / "file"))):
         await opened(filled.parent / "file")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+async def test_a_pipe_in_place_of_the_database_is_told_and_not_waited_for(filled: Path) -> None:
+    (filled / DATABASE).unlink()
+    os.mkfifo(filled / DATABASE)
+    with pytest.raises(StorageError, match="is a pipe"):
+        await asyncio.wait_for(opened(filled), 10)
