@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from comfyui_stateless.config import Settings
-from comfyui_stateless.errors import InvalidPrompt, NoSpace
+from comfyui_stateless.errors import InvalidPrompt, NoSpace, StorageError
 from tests.cache.content import noise, safetensors
 from tests.cache.origin import Origin, serving
 from tests.fetching import (
@@ -85,6 +85,19 @@ async def test_a_full_disk_of_the_inputs_names_the_input(
     with pytest.raises(NoSpace) as caught:
         await kitchen.value("LoadVideo", data_url(PNG))
     assert caught.value.location == "prompt.1.inputs.video"
+
+
+async def test_what_was_deleted_meanwhile_names_the_input_and_not_its_path(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gone(*_: Any) -> str:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "/cache/a.png")
+
+    monkeypatch.setattr(kitchen.engine, "add_input", gone)
+    with pytest.raises(StorageError, match="No such file") as caught:
+        await kitchen.value("LoadVideo", data_url(PNG))
+    assert caught.value.location == "prompt.1.inputs.video"
+    assert "/cache" not in caught.value.message
 
 
 async def test_a_bare_jpeg_is_no_path_although_it_begins_with_a_slash(kitchen: Kitchen) -> None:

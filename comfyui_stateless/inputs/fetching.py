@@ -137,6 +137,7 @@ class Fetcher:
         Raises:
             InvalidInput: It cannot be had, or is no file of a kind that the input takes.
             NoSpace: A disk that it has to be put on is full.
+            StorageError: It went missing meanwhile, or a folder cannot be written to.
         """
         fetch = _Fetch(self._cache, wanted.location, given.credentials, workspace, tell)
         try:
@@ -154,11 +155,13 @@ class Fetcher:
         except (StorageError, InvalidInput) as error:
             raise refused(wanted, error.message, error.code, error.details) from error
         except OSError as error:
-            if (full := full_disk(error)) is None:
-                raise
             log.error("Input %s: %s", ascii(wanted.location), ascii(str(error)))
-            full.location = wanted.location
-            raise full from error
+            failure = full_disk(error) or StorageError(
+                "What the input needs cannot be read from CACHE_DIR, or put into ComfyUI's "
+                f"folders: {error.strerror}."
+            )
+            failure.location = wanted.location
+            raise failure from error
 
     async def _models(self, wanted: Wanted, slot: ModelInput, fetch: _Fetch) -> Any:
         """Return the name of a model, or the names of several."""
