@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import nodes
@@ -15,16 +16,21 @@ REPEAT_S = 0.1
 STUCK_AFTER_S = 60.0
 """Time after which a node that ignores its interruption makes the server count as not ready."""
 
+HOPELESS_AFTER_S = 300.0
+"""Time after which only a new process can help: one thread runs all nodes, and it is in that one."""
+
 
 class Canceller:
     """Stops runs in the background: whoever wanted them waits no longer.
 
     Args:
         server: ComfyUI's PromptServer.
+        give_up: Is told why the process is of no use any more.
     """
 
-    def __init__(self, server: Any) -> None:
+    def __init__(self, server: Any, give_up: Callable[[str], None]) -> None:
         self._server = server
+        self._give_up = give_up
         self._tasks: set[asyncio.Task[None]] = set()
         self._stuck: set[str] = set()
 
@@ -47,11 +53,15 @@ class Canceller:
         loop = asyncio.get_running_loop()
         began = loop.time()
         while not run.is_over:
-            is_late = loop.time() - began > STUCK_AFTER_S
+            late_s = loop.time() - began
+            is_late = late_s > STUCK_AFTER_S
             if self._is_taken_out(run) or not self._interrupt(run, is_late=is_late):
                 run.drop()  # it was waiting, or somebody cleared ComfyUI's queue: it never comes
             elif is_late:
                 self._stuck.add(run.prompt_id)
+                if late_s > HOPELESS_AFTER_S:
+                    self._give_up("A node does not stop although its job was cancelled.")
+                    return
             if not run.is_over:
                 await asyncio.sleep(REPEAT_S)
         self._stuck.discard(run.prompt_id)

@@ -48,7 +48,7 @@ def texts(outputs: Shown) -> Iterator[NodeText]:
                 continue  # "result" holds a viewer's arguments: paths and cameras
             for value in values:
                 if isinstance(value, str):
-                    yield NodeText(node_id, value)
+                    yield NodeText(node_id, str.__str__(value))
 
 
 class Files:
@@ -105,7 +105,7 @@ class Files:
         order = {node_id: index for index, node_id in enumerate(self._plan.graph)}
         return sorted(found, key=lambda file: order.get(file.node_id, len(order)))
 
-    def _reported(self, node_id: str, entry: Mapping[str, Any]) -> Iterator[NodeFile]:
+    def _reported(self, node_id: str, entry: Mapping[str, str]) -> Iterator[NodeFile]:
         location = self._locate(entry)
         if location is None:
             self._missing += 1
@@ -123,10 +123,10 @@ class Files:
             name = self._own_name(path.relative_to(base))
             yield NodeFile(node_id, name, _is_temp(entry), self._take(base, path))
 
-    def _locate(self, entry: Mapping[str, Any]) -> Location | None:
+    def _locate(self, entry: Mapping[str, str]) -> Location | None:
         """Return where the file of an entry is; what a node names often is looked for once."""
-        kind = str(entry.get("type") or "output")
-        name = kind, str(entry.get("subfolder") or ""), str(entry["filename"])
+        kind = entry["type"]
+        name = kind, entry["subfolder"], entry["filename"]
         if name not in self._located:
             if kind not in self._bases:
                 self._bases[kind] = Path(os.path.realpath(folder_paths.get_directory_by_type(kind)))
@@ -141,7 +141,7 @@ class Files:
         return self._folder.name in parts
 
     def _as_it_lies(
-        self, node_id: str, entry: Mapping[str, Any], base: Path, path: Path
+        self, node_id: str, entry: Mapping[str, str], base: Path, path: Path
     ) -> NodeFile:
         parts = path.relative_to(base).parts
         name = PurePath(*parts[parts.index(self._folder.name) + 2 :]).as_posix()
@@ -169,20 +169,28 @@ class Files:
                 yield NodeFile(node_id, path.relative_to(root).as_posix(), False, path)
 
 
-def _entries(ui: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def _entries(ui: Mapping[str, Any]) -> Iterator[Mapping[str, str]]:
     """Yield the file entries, but for those of ComfyUI's input folder, which are the caller's."""
     for values in ui.values():
         for value in values if isinstance(values, (list, tuple)) else ():
-            if (
-                isinstance(value, dict)
-                and isinstance(value.get("filename"), str)
-                and (value.get("type") or "output") in ("output", "temp")
-            ):
-                yield value
+            if isinstance(value, dict) and (entry := _entry(value))["filename"]:
+                yield entry
 
 
-def _is_temp(entry: Mapping[str, Any]) -> bool:
-    return entry.get("type") == "temp"
+def _entry(value: dict[Any, Any]) -> dict[str, str]:
+    """Return an entry in plain texts, whatever a node has put there; without a file it has no name."""
+    filename, subfolder, kind = (dict.get(value, key) for key in ("filename", "subfolder", "type"))
+    kind = _plain(kind) or "output"
+    name = _plain(filename) if kind in ("output", "temp") else ""
+    return {"filename": name, "subfolder": _plain(subfolder), "type": kind}
+
+
+def _plain(text: Any) -> str:
+    return str.__str__(text) if isinstance(text, str) else ""
+
+
+def _is_temp(entry: Mapping[str, str]) -> bool:
+    return entry["type"] == "temp"
 
 
 def _found(base: Path, subfolder: str, filename: str) -> Location | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -77,7 +78,7 @@ class ComfyEngine:
         self._submission = Submission(server, self._catalog, Savers(self._runs), self._expanders)
         self._ahead = Ahead(self._runs)
         self._strays = Strays()
-        self._canceller = Canceller(server)
+        self._canceller = Canceller(server, self._watchdog.breaks)
         self._events = Events(server, self._runs, self._expanders, self._tell_status)
         self.on_status: Callable[[Mapping[str, Any]], None] | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -185,8 +186,8 @@ class ComfyEngine:
 
         def over() -> None:
             self._runs.remove(run)
-            self._server.sockets_metadata.pop(run.client_id, None)
             folder.idle()
+            self._expect_no_previews(run)
             loads.drop()
             ended()
 
@@ -195,10 +196,14 @@ class ComfyEngine:
         folder.busy()
         self._runs.add(run)
         self._watch()
-        if previews := observer.wants("preview"):
-            self._server.sockets_metadata[run.client_id] = SUPPORT
-        run.item = self._submission.put(accepted, run.client_id, previews=previews)
-        self._watchdog.note(run)
+        try:
+            if previews := observer.wants("preview"):
+                self._server.sockets_metadata[run.client_id] = SUPPORT
+            run.item = self._submission.put(accepted, run.client_id, previews=previews)
+            self._watchdog.note(run)
+        except Exception:  # another pack's doing: the run never comes to its end
+            over()
+            raise
         try:
             return await run.result()
         except asyncio.CancelledError:
@@ -208,6 +213,10 @@ class ComfyEngine:
             if breaks_device(error):
                 await self._probe_device()
             raise
+
+    def _expect_no_previews(self, run: Run) -> None:
+        with contextlib.suppress(Exception):  # a pack may have put anything in its place
+            self._server.sockets_metadata.pop(run.client_id, None)
 
     def _tell_status(self, data: Mapping[str, Any]) -> None:
         if self.on_status is not None:
@@ -220,9 +229,12 @@ class ComfyEngine:
     async def _watched(self) -> None:
         while self._runs.all():
             await asyncio.sleep(WATCH_INTERVAL_S)
-            self._events.hold()
-            self._watchdog.look()
-            self._watchdog.put_back()
+            try:
+                self._events.hold()
+                self._watchdog.look()
+                self._watchdog.put_back()
+            except Exception:  # of what a pack has put in place; the next look may do
+                log.exception("ComfyUI's queue could not be looked at")
 
     async def _probe_device(self) -> None:
         """End the process if the device answers no more: each prompt would fail at once, for ever."""

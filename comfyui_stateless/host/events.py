@@ -11,6 +11,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -152,7 +153,8 @@ class Events:
             status = args[2] if len(args) > 2 else kwargs.get("status")
             queue = self._server.prompt_queue
             item = queue.currently_running.get(item_id)
-            run = self._runs.get(item[1]) if item else None
+            # A node may have emptied what says what is running.
+            run = self._runs.get(item[1] if item else getattr(self._server, "last_prompt_id", None))
             if item:
                 self._expanders.learn(item[2], history)
             if run is None:
@@ -165,7 +167,8 @@ class Events:
                 log.exception("A pack failed at the end of run %s", run.prompt_id)
                 queue.currently_running.pop(item_id, None)
             finally:
-                queue.delete_history_item(run.prompt_id)
+                with suppress(Exception):  # of a queue that a pack has changed; a run has to end
+                    queue.delete_history_item(run.prompt_id)
                 run.finish(history, status)
                 # Newer ComfyUI goes on to register the files in its database of assets.
                 history["outputs"] = {}
@@ -178,7 +181,7 @@ def _method(owner: Any, name: str) -> Callable[..., Any]:
 
     What we put on the object hides the class from those who wrap the method there later.
     """
-    if name in vars(owner) or not hasattr(type(owner), name):
+    if callable(vars(owner).get(name)) or not hasattr(type(owner), name):
         return getattr(owner, name)  # type: ignore[no-any-return]  # untyped module
 
     def method(*args: Any, **kwargs: Any) -> Any:

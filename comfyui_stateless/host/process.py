@@ -79,6 +79,8 @@ class Process:
         self._strict = _strict()
         for setting in self._settings:
             setting.remember()
+        for stream in (sys.stdout, sys.stderr):
+            _let_write(stream)
 
     def put_back(self) -> None:
         """Make the process what it was; called on the thread that runs nodes. It never raises."""
@@ -139,6 +141,15 @@ def _stream(name: str) -> Any:
 def _set_stream(name: str, known: Any) -> None:
     is_closed = getattr(known, "closed", False)
     setattr(sys, name, open(os.devnull, "w") if is_closed else known)  # noqa: SIM115, PTH123
+
+
+def _let_write(stream: Any) -> None:
+    """Have what has no form in a stream's encoding written in another, as stderr does by itself.
+
+    ComfyUI logs what a node raises: half a character in that would end the thread that runs nodes.
+    """
+    if getattr(stream, "errors", None) == "strict" and hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="backslashreplace")
 
 
 def _set_locale(known: str) -> None:

@@ -8,9 +8,8 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import execution
 import folder_paths
@@ -53,8 +52,7 @@ class Discreet(dict[str, Any]):
         return self._secrets[key] if key in self._secrets else super().get(key, default)
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """A prompt that ComfyUI's validation has passed.
 
     Attributes:
@@ -143,7 +141,9 @@ class Submission:
     def item(self, accepted: Accepted, client_id: str, *, previews: bool) -> tuple[Any, ...]:
         """Return a queue item: plain data, as the queue copies it; six elements, as new ones read them."""
         number = self._server.number
-        self._server.number += 1
+        if not isinstance(number, (int, float)):  # some pack's: the queue could not be ordered
+            number = int(time.time())
+        self._server.number = number + 1
         extra_data = {
             **({"preview_method": "auto"} if previews and _makes_none() else {}),
             **accepted.extra_data,

@@ -143,6 +143,9 @@ class Watchdog:
         except Exception:
             # Whatever goes wrong with this prompt, the others need a new thread.
             log.exception("Prompt %s could not be settled", item[1])
+            self._queue.currently_running.pop(item_id, None)
+            if (run := self._runs.get(item[1])) is not None:
+                run.finish({}, None)
 
     def _fail(self, item_id: int, item: tuple[Any, ...], error: BaseException) -> None:
         run = self._runs.get(item[1])

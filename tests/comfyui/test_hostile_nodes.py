@@ -38,6 +38,25 @@ ENDS = {
     "watches_threads": FINE,
     "has_no_hooks": FINE,
     "has_few_files": FINE,
+    "keys": FINE,
+    "odd_entries": FINE,
+    "odd_dict": FINE,
+    "odd_text": FINE,
+    "prints": FINE,
+    "many_files": FINE,
+    "half_error": FAILS,
+    "no_memory": (500, "out_of_memory"),
+    "interrupts": FINE,
+    "forges_events": FINE,
+    "asks_the_api": FINE,
+    "has_no_files_left": FINE,
+    "keeps_descriptors": FINE,
+    "takes_classes_away": FINE,
+    "counts_wrong": FINE,
+    "knows_no_client": FINE,
+    "sends_nothing": DIES,
+    "ends_nothing": DIES,
+    "runs_nothing": FINE,
     "up": FINE,
     "absolute": FINE,
     "nul": FINE,
@@ -57,6 +76,8 @@ ENDS = {
     "bare": DIES,
 }
 LONGEST = 30_000
+UNUSABLE = 70
+"""The exit code that asks for a new process."""
 
 MAKES = [
     "a link out",
@@ -237,3 +258,18 @@ def test_a_node_that_changes_how_numbers_are_computed_changes_no_picture(
     graph["1"]["inputs"]["height"] = 9
     after = pixels(server.prompt(graph).images[0])
     assert np.array_equal(after[:8], before)
+
+
+def test_a_node_that_never_comes_back_ends_the_process_and_no_accepted_job(
+    server: ComfyServer, receiver: Receiver
+) -> None:
+    before = server.files()
+    assert ended(server.prompt(does("hangs"), timeout_s=0.3)) == (504, "timeout")
+    hook = f"{receiver.origin}/hook"
+    assert server.prompt(saved(3), id="behind it", webhook_v2=hook).status == 202
+    assert server.ended(within_s=30) == UNUSABLE
+    server.start()
+    server.wait_until_ready()
+    assert receiver.wait_for("behind it").body["type"] == "prompt.complete"
+    assert is_fine(server)
+    assert server.files() == before

@@ -1,6 +1,8 @@
 """A node that does to its process what no node should do; each act is one that packs have done."""
 
 import asyncio
+import contextlib
+import ctypes
 import gc
 import io
 import locale
@@ -9,16 +11,20 @@ import os
 import re
 import resource
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
 import time
+import urllib.request
 import warnings
 from pathlib import Path
 
 import folder_paths
+import nodes
 import numpy as np
 import torch
+from server import PromptServer
 
 from .leavings import Leaves
 
@@ -164,6 +170,97 @@ def has_few_files():
     resource.setrlimit(resource.RLIMIT_NOFILE, (20, most))
 
 
+def keys():
+    return {(1, 2): ["a"], 3.5: ["b"], True: ["c"], b"x": ["d"], "images": [file("x.png")]}
+
+
+def odd_entries():
+    kinds = [3, None, b"x", ["output"], {"a": 1}, float("nan"), torch.zeros(2)]
+    entries = [{"filename": "x.png", "subfolder": kind, "type": "output"} for kind in kinds]
+    entries += [{"filename": "x.png", "subfolder": "", "type": kind} for kind in kinds]
+    entries += [{"filename": kind} for kind in (*kinds, "", ".", "..", "/", "a\nb")]
+    return {"images": entries, "gifs": torch.zeros(3), "text": np.zeros(2)}
+
+
+class Fails:
+    """Fails at whatever is asked of it."""
+
+    def get(self, *_):
+        raise RuntimeError("nothing is to be had")
+
+    __getitem__ = __str__ = __iter__ = items = values = get
+
+
+class OddDict(Fails, dict):
+    pass
+
+
+class OddText(Fails, str):
+    pass
+
+
+def prints():
+    sys.stdout.write("x" * 2**20 + "\n")
+    for number in range(5000):
+        sys.stdout.write(f"line {number}\n")
+        sys.stdout.flush()
+    sys.stderr.write("y" * 2**20 + "\n")
+    logging.getLogger().warning("z" * 2**20)
+
+
+def many_files():
+    same = [file("one.png")] * 50_000
+    return {"images": same + [file(f"{number}.png") for number in range(10_000)]}
+
+
+def server():
+    return PromptServer.instance
+
+
+def forges_events():
+    prompt_id, client_id = server().last_prompt_id, server().client_id
+    data = ({}, None, {"node": None}, {"prompt_id": prompt_id, "node": None, "output": 3}, [1], "x")
+    for event in ("executed", "execution_error", "executing", "progress", "nonsense", None, 7):
+        for each in data:
+            for to in (client_id, None, "stateless-x", 3):
+                with contextlib.suppress(Exception):
+                    server().send_sync(event, each, to)
+
+
+def asks_the_api():
+    url = f"http://127.0.0.1:{server().port}/api/stateless/ready"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return {"text": [answer.read().decode()]}
+
+
+def has_no_files_left():
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, most))
+    taken = []
+    with contextlib.suppress(OSError):
+        while True:
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+    for descriptor in taken:
+        os.close(descriptor)
+
+
+def keeps_descriptors():
+    subprocess.Popen(["sleep", "5"], close_fds=False)
+
+
+def takes_classes_away():
+    for name in [name for name in nodes.NODE_CLASS_MAPPINGS if name.startswith("Stateless")]:
+        del nodes.NODE_CLASS_MAPPINGS[name]
+
+
+def hangs():
+    """Wait in native code for good, after having seen to it that this is soon noticed."""
+    for module in list(sys.modules.values()):
+        if "HOPELESS_AFTER_S" in vars(module):
+            module.STUCK_AFTER_S, module.HOPELESS_AFTER_S = 0.2, 1.0
+    ctypes.CDLL(None).pause()
+
+
 def tells():
     """Return what the process is like, for nodes that come later."""
     mask = os.umask(0)
@@ -229,6 +326,27 @@ ACTS = {
     "watches_threads": watches_threads,
     "has_no_hooks": has_no_hooks,
     "has_few_files": has_few_files,
+    "keys": keys,
+    "odd_entries": odd_entries,
+    "odd_dict": lambda: {"images": [OddDict(filename="x.png")]},
+    "odd_text": lambda: {"images": [{"filename": "x.png", "subfolder": OddText("a")}]},
+    "prints": prints,
+    "many_files": many_files,
+    "half_error": lambda: raises(ValueError("half \ud83d, \0 and \r\n\r\ndata: x")),
+    "no_memory": lambda: bytearray(2**50),
+    "interrupts": lambda: nodes.interrupt_processing(True),
+    "forges_events": forges_events,
+    "asks_the_api": asks_the_api,
+    "has_no_files_left": has_no_files_left,
+    "keeps_descriptors": keeps_descriptors,
+    "takes_classes_away": takes_classes_away,
+    "counts_wrong": lambda: setattr(server(), "number", "x"),
+    "knows_no_client": lambda: setattr(server(), "sockets_metadata", None),
+    "sends_nothing": lambda: setattr(server(), "send_sync", None),
+    "ends_nothing": lambda: setattr(server().prompt_queue, "task_done", None),
+    "runs_nothing": lambda: server().prompt_queue.currently_running.clear(),
+    "has_no_history": lambda: setattr(server().prompt_queue, "history", None),
+    "hangs": hangs,
     "tells": tells,
 }
 
