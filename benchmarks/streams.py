@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -35,6 +36,14 @@ BYTES_PER_SECOND = STEP_BYTES // 40
 FILE_BYTES = 40 * STEP_BYTES
 WITHIN_S = 30
 ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Requests a second, and what each took of the event loop's CPU time, in milliseconds."""
+
+    rate: float
+    loop_ms: float
 
 
 def measure(comfyui: Install, plan: Plan) -> list[Row]:
@@ -92,20 +101,17 @@ def _memory(bench: Bench) -> list[Row]:
     process, streams = Path(f"/proc/{bench.pid}"), bench.plan.streams
     if not process.exists():
         return []
-    rows = []
-    for kind, path in _PATHS.items():
-        grown = []
-        for _ in range(ROUNDS):
-            before = status_kib(process, "RssAnon")
-            with listening(bench.server.url, streams, path):
-                grown.append((status_kib(process, "RssAnon") - before) / streams)
-        label = f"{streams} {kind} event streams: memory of each"
-        rows.append(Row(f"streams.{kind}.memory", label, "KiB", Spread.of([max(grown)])))
-    return rows
+    grown = []
+    for _ in range(ROUNDS):
+        before = status_kib(process, "RssAnon")
+        with listening(bench.server.url, streams, path_of(STALLED)):
+            grown.append((status_kib(process, "RssAnon") - before) / streams)
+    label = f"{streams} idle event streams: memory of each"
+    return [Row("streams.memory", label, "KiB", Spread.of([max(grown)]))]
 
 
-def _rates(bench: Bench, tasks: Iterator[Task]) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {"none": [], **{kind: [] for kind in _PATHS}}
+def _rates(bench: Bench, tasks: Iterator[Task]) -> dict[str, list[Rate]]:
+    found: dict[str, list[Rate]] = {"none": [], **{kind: [] for kind in _PATHS}}
     for _ in range(bench.plan.rounds):
         asked = list(islice(tasks, bench.plan.requests // 2))
         found["none"].append(_rate(bench, asked))
@@ -116,17 +122,30 @@ def _rates(bench: Bench, tasks: Iterator[Task]) -> dict[str, list[float]]:
     return found
 
 
-def _rate(bench: Bench, asked: list[Task]) -> float:
+def _rate(bench: Bench, asked: list[Task]) -> Rate:
+    before = _loop_ms(bench)
     result = bench.burst(Ours(), asked, 1)
+    spent = _loop_ms(bench) - before
     check_exact(asked, result)
-    return result.rate
+    return Rate(result.rate, spent / len(asked))
 
 
-def _cost(kind: str, streams: int, with_streams: list[float], without: list[float]) -> Row:
+def _loop_ms(bench: Bench) -> float:
+    """Return the CPU time of the thread of the event loop; 0 where the system does not tell."""
+    found = Path(f"/proc/{bench.pid}/schedstat")
+    return int(found.read_text().split()[0]) / 1e6 if found.exists() else 0.0
+
+
+def _cost(kind: str, streams: int, with_streams: list[Rate], without: list[Rate]) -> Row:
     label = f"smallest graph, 1 client: with {streams} {kind} event streams, beside none"
-    note = f"{median(with_streams):.0f} requests a second with, {median(without):.0f} without"
-    ratio = Spread.of(with_streams).over(Spread.of(without))
-    return Row(f"streams.{kind}.rate", label, "times as fast", ratio, note=note)
+    said = [
+        f"{median(each.rate for each in rates):.0f} requests a second and "
+        f"{median(each.loop_ms for each in rates):.2f} ms of the loop's CPU for each {which}"
+        for which, rates in (("with", with_streams), ("without", without))
+    ]
+    pairs = zip(with_streams, without, strict=True)
+    ratio = Spread.of(one.rate / other.rate for one, other in pairs)
+    return Row(f"streams.{kind}.rate", label, "times as fast", ratio, note=", ".join(said))
 
 
 _PATHS = {"idle": path_of(STALLED), "watching": ALL}
