@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 import re
 import secrets
@@ -23,8 +24,13 @@ import folder_paths
 from ..engine import FileForm, InputFile
 from .files import MESHES, RunFolder, marked, remove
 
+log = logging.getLogger("comfyui_stateless.host")
+
 FIXED_TIME_S = 946_684_800
 """Modification time of files that are not linked from somewhere else: 2000-01-01."""
+
+AGAIN_S, MOST_AGAIN_S = 2.0, 300.0
+"""Before something is deleted that could not be; twice as long each time."""
 
 DIGEST_LENGTH = 32
 
@@ -79,11 +85,24 @@ class InputFiles:
         if placed is None or placed.users:
             return
         del self._placed[path]
-        if path.is_dir():
-            # Out of the way at once, so that the name is free for the next job.
-            discard(path.replace(path.with_name(marked(f"gone-{secrets.token_hex(8)}"))))
-        else:
-            path.unlink(missing_ok=True)
+        self._clear(path, discard, AGAIN_S)
+
+    def _clear(self, path: Path, discard: Callable[[Path], None], again_s: float) -> None:
+        """Delete what nobody uses, later on where it cannot be deleted now."""
+        if path in self._placed:
+            return  # another job brought the same since
+        try:
+            if path.is_dir():
+                # Out of the way at once, so that the name is free for the next job.
+                discard(path.replace(path.with_name(marked(f"gone-{secrets.token_hex(8)}"))))
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            if again_s == AGAIN_S:
+                log.warning("Could not delete %s yet: %s", path, error.strerror)
+            wait_s = min(2 * again_s, MOST_AGAIN_S)
+            loop = asyncio.get_running_loop()
+            loop.call_later(again_s, self._clear, path, self._remove, wait_s)
 
     def _remove(self, path: Path) -> None:
         removal = asyncio.get_running_loop().run_in_executor(None, remove, [path])
