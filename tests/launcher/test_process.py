@@ -47,7 +47,8 @@ def test_a_request_that_runs_is_answered_before_the_end(
         reply = pool.submit(launcher.request, "/prompt?held", b"{}")
         until((tmp_path / "running").exists, "running")
         launcher.tell(number)
-        until(lambda: launcher.status("/ready") == 503, "draining")
+        until(lambda: "draining" in launcher.log, "draining")
+        assert launcher.status("/ready") == 503
         assert launcher.request("/models").json["error"] == "The server is shutting down."
         (tmp_path / "released").touch()
         assert reply.result().status == 200
