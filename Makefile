@@ -8,6 +8,7 @@ PYTHON ?= python3
 PORT ?= 8188
 SECONDS ?= 60
 ROUNDS ?= 50
+FUZZED := tests/comfyui/test_random_graphs.py tests/comfyui/test_machine.py tests/comfyui/test_description.py
 VERSION ?= 0.3.75
 DEST ?=
 ARGS ?=
@@ -51,7 +52,7 @@ load: ## ten minutes of load; a soak: ARGS="--seconds 3600 --plot soak.svg" (ARG
 fuzz: ## random requests, files and graphs, then libFuzzer, SECONDS=60 for each parser (ROUNDS=50)
 	@comfyuis=$$($(SETUP) prepare --dev --fuzz) || exit; \
 	STATELESS_TEST_COMFYUIS="$$comfyuis" STATELESS_TEST_FUZZ=$(ROUNDS) \
-	$(VENV) -m pytest tests/fuzz tests/comfyui/test_random_graphs.py $(ARGS); \
+	$(VENV) -m pytest tests/fuzz $(FUZZED) $(ARGS); \
 	status=$$?; $(VENV) -m tests.fuzz.harnesses.every $(SECONDS) && exit $$status
 
 versions: ## what needs no ComfyUI on Python 3.10 to 3.13, old and new dependencies (ARGS: --only, --quick)
@@ -69,6 +70,7 @@ lint: tools ## formatting, linter and type checker: what a change has to pass
 	$(VENV) -m ruff format --check
 	$(VENV) -m ruff check
 	$(VENV) -m mypy
+	$(VENV) -m mypy --python-version 3.13 comfyui_stateless docker
 
 format: tools ## format the code, and mend what the linter can
 	$(VENV) -m ruff format

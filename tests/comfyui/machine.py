@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import http.client
-import io
 import itertools
 import json
 import time
@@ -20,10 +19,10 @@ from urllib.parse import quote
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from PIL import Image
 
 from tests.cache.origin import Origin
-from tests.comfyui.graphs import failing, node, waiting
+from tests.comfyui.colors import color_of, frames_of, painted, rounded, slow
+from tests.comfyui.graphs import failing
 from tests.comfyui.receiver import Receiver
 from tests.comfyui.server import ComfyServer, Reply
 from tests.metrics.scraping import TEXT, read
@@ -122,7 +121,7 @@ class Machine(RuleBasedStateMachine):
     @rule(seen=st.integers(0, 9))
     def run_with_events(self, seen: int) -> None:
         posted = self._new("plain")
-        frames = self._frames(self._post(posted, Accept="text/event-stream"))
+        frames = frames_of(self._post(posted, Accept="text/event-stream"))
         names = [name for _, name, _ in frames]
         assert names == sorted(names, key=ORDER.index), names
         self._require_own(posted, frames[-1][2])
@@ -186,7 +185,7 @@ class Machine(RuleBasedStateMachine):
     def follow(self, data: st.DataObject, seen: int) -> None:
         posted = data.draw(st.sampled_from(self.accepted))
         path = f"{P}/prompt/{quote(posted.id, safe='')}/events"
-        frames = self._frames(self.server.request("GET", path, None, {}))
+        frames = frames_of(self.server.request("GET", path, None, {}))
         if frames[-1][1] == "succeeded":
             self._require_own(posted, frames[-1][2])
         self._come_back(posted, frames, seen)
@@ -304,9 +303,9 @@ class Machine(RuleBasedStateMachine):
         color = sum(((number >> 6 * place) % 64 * 4) << 8 * place for place in range(3))
         nonce = f"{number} {kind}"
         graph = {
-            "plain": lambda: _painted(color),
-            "slow": lambda: _slow(color, SLOW_S, nonce),
-            "endless": lambda: _slow(color, 20, nonce),
+            "plain": lambda: painted(color),
+            "slow": lambda: slow(color, SLOW_S, nonce),
+            "endless": lambda: slow(color, 20, nonce),
             "failing": lambda: failing("ValueError", nonce),
         }[kind]()
         ends = {"failing": ("failed",), "endless": ("interrupted",)}.get(kind, ("succeeded",))
@@ -327,7 +326,7 @@ class Machine(RuleBasedStateMachine):
         if posted.ends == ("failed",):
             assert (reply.status, reply.json["code"]) == (500, "execution_error"), reply.body
         elif form == "png":
-            assert _color(reply.body) == _rounded(posted.color)
+            assert color_of(reply.body) == rounded(posted.color)
         else:
             assert reply.status == 200, reply.body
             self._require_own(posted, reply.json)
@@ -335,7 +334,7 @@ class Machine(RuleBasedStateMachine):
 
     def _require_own(self, posted: Posted, said: Mapping[str, Any]) -> None:
         assert said["id"] == posted.id, (posted, said)
-        assert [_color(base64.b64decode(i)) for i in said["images"]] == [_rounded(posted.color)]
+        assert [color_of(base64.b64decode(i)) for i in said["images"]] == [rounded(posted.color)]
 
     def _require_told(self, posted: Posted) -> None:
         """See that the one message came that says how a job ended."""
@@ -354,22 +353,9 @@ class Machine(RuleBasedStateMachine):
         if seen == len(frames) - 1:
             assert reply.status == 204, reply.body
             return
-        again = [(i, name) for i, name, _ in self._frames(reply)]
+        again = [(i, name) for i, name, _ in frames_of(reply)]
         rest = [(i, name) for i, name, _ in frames[seen + 1 :]]
         assert again in (rest, rest[-1:]), (again, rest)  # of what is kept only the end is known
-
-    @staticmethod
-    def _frames(reply: Reply) -> list[tuple[str, str, Any]]:
-        assert reply.status == 200, reply.body
-        frames = []
-        for block in reply.body.decode().split("\n\n"):
-            said = dict(
-                line.split(": ", 1) for line in block.split("\n") if line[:1] not in ("", ":")
-            )
-            if said:
-                frames.append((said["id"], said["event"], json.loads(said["data"])))
-        assert len({i for i, _, _ in frames}) == len(frames)
-        return frames
 
     def _said(self, posted: Posted) -> dict[str, Any]:
         reply = self.server.get(f"{P}/prompt/{quote(posted.id, safe='')}")
@@ -400,27 +386,3 @@ class Machine(RuleBasedStateMachine):
         while not is_so():
             assert time.monotonic() < deadline, what
             time.sleep(0.01)
-
-
-def _painted(color: int) -> dict[str, Any]:
-    return {
-        "1": node("EmptyImage", width=8, height=8, batch_size=1, color=color),
-        "9": node("SaveImage", images=["1", 0], filename_prefix="painted"),
-    }
-
-
-def _slow(color: int, seconds: float, nonce: str) -> dict[str, Any]:
-    graph = waiting(seconds, nonce)
-    graph["1"]["inputs"]["color"] = color
-    return graph
-
-
-def _rounded(color: int) -> tuple[int, ...]:
-    return tuple((color >> shift & 255) // 4 for shift in (16, 8, 0))
-
-
-def _color(png: bytes) -> tuple[int, ...]:
-    with Image.open(io.BytesIO(png)) as image:
-        pixel = image.convert("RGB").getpixel((0, 0))
-    assert isinstance(pixel, tuple)
-    return tuple((int(value) + 1) // 4 for value in pixel)

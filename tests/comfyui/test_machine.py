@@ -12,6 +12,7 @@ from typing import cast
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.database import DirectoryBasedExampleDatabase
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.cache.origin import Origin
@@ -19,6 +20,7 @@ from tests.comfyui.machine import Machine, World
 from tests.comfyui.receiver import SECRET, Receiver
 from tests.comfyui.server import ComfyServer, Install
 from tests.comfyui.test_random_graphs import NEVER_LOGGED, our_tracebacks
+from tests.fuzz.harnesses.folder import FOLDER
 
 TIMES = int(os.environ.get("STATELESS_TEST_FUZZ", "1"))
 FILES_OF_NOISE = 20
@@ -46,7 +48,7 @@ def test_whatever_clients_do_each_gets_its_own_and_nothing_stays_behind(world: W
         max_examples=3 * TIMES,
         stateful_step_count=12 if TIMES == 1 else 30,
         deadline=None,
-        database=None,
+        database=None if TIMES == 1 else DirectoryBasedExampleDatabase(FOLDER / "hypothesis"),
         derandomize=TIMES == 1,
         print_blob=True,
         suppress_health_check=list(HealthCheck),

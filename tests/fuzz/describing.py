@@ -49,7 +49,8 @@ def require_as_described(url: str, folder: Path, *options: str, examples: int) -
         folder: For what schemathesis writes.
         examples: How many requests each operation gets at most.
     """
-    run(f"{url}/openapi.json", folder, "--max-examples", str(examples), *options)
+    # The document's own address of the API is relative, which schemathesis takes for the root.
+    run(f"{url}/openapi.json", folder, "--url", url, "--max-examples", str(examples), *options)
 
 
 def require_as_linked(url: str, folder: Path, graph: Any, *, examples: int) -> None:

@@ -96,6 +96,10 @@ BODIES = st.sampled_from(
 )
 
 
+WELL = ("/api/stateless/jobs", "/jobs")
+"""What is asked at the end, of the API and of the launcher."""
+
+
 class Both:
     """The API behind the launcher's gateway, each on a port of its own.
 
@@ -124,10 +128,10 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     folder = tmp_path_factory.mktemp("wire")
     with in_a_thread(lambda: _both(folder)) as both:
         yield both
-        assert not both.errors
-        for port, prefix in zip(both.ports, ("/api/stateless", ""), strict=True):
-            head = f"GET {prefix}/jobs HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
-            assert both.say(port, head.encode(), 20).startswith(b"HTTP/1.1 200")
+        heads = [f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode() for path in WELL]
+        well = [both.say(*each, 20) for each in zip(both.ports, heads, strict=True)]
+    assert [answer[:12] for answer in well] == [b"HTTP/1.1 200"] * 2
+    assert not both.errors
 
 
 async def _both(folder: Path) -> AsyncGenerator[Both, None]:
