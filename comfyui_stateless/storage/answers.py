@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import re
 import socket
 import time
 from typing import Any
@@ -20,6 +21,9 @@ MAX_OVERHEAD_BYTES = 1024 * 1024
 SLOW_S = 60.0
 SLOW_BYTES = 60 * 1024
 """Who gives less than so many bytes in so many seconds of waiting is given up."""
+
+
+_LENGTH = re.compile(r"\d{1,18}", re.ASCII)
 
 
 class Inlet(io.RawIOBase):
@@ -68,8 +72,27 @@ class Inlet(io.RawIOBase):
             raw = http.client.HTTPResponse(opened, method=method)
             raw.begin()
             if not 102 <= raw.status < 200:
+                _require_clear_framing(raw)
                 return raw
             raw.fp = None  # type: ignore[assignment] # which it would close: the next one needs it
+
+
+class UnclearFraming(http.client.HTTPException):
+    """Where the body ends is said in no way, or in several, or in one that is not understood."""
+
+
+def _require_clear_framing(raw: http.client.HTTPResponse) -> None:
+    """Refuse what http.client reads up to some end: half a file would look like a whole one.
+
+    Raises:
+        UnclearFraming: RFC 9112, section 6.3, has it refused.
+    """
+    codings = ",".join(raw.headers.get_all("Transfer-Encoding", [])).lower().strip()
+    lengths = {length.strip() for length in raw.headers.get_all("Content-Length", [])}
+    if codings not in ("", "chunked", "identity") or len(lengths) > 1:
+        raise UnclearFraming
+    if not all(map(_LENGTH.fullmatch, lengths)):
+        raise UnclearFraming
 
 
 class _Opened:

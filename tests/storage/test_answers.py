@@ -129,3 +129,38 @@ def test_interim_answers_are_passed_over(interim: str, split: int) -> None:
     with saying(lambda: [said[:split], said[split:]], pause_s=0.01) as url:
         response = asked(url)
         assert (response.status, body(response)) == (200, b"a")
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked, identity",
+        "Content-Length: 3\r\nContent-Length: 5",
+        "Content-Length: 3, 3",
+        "Content-Length: 1_0",
+        "Content-Length: +3",
+        "Content-Length: -3",
+        "Content-Length: 0x3",
+        f"Content-Length: {'9' * 5000}",
+    ],
+)
+def test_a_body_whose_end_is_not_clear_is_a_failed_transfer(framing: str) -> None:
+    said = OK + framing.encode() + b"\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    with saying(lambda: [said]) as url, pytest.raises(TransferFailed, match="UnclearFraming"):
+        body(asked(url))
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        "Content-Length: 3",
+        "Content-Length: 3\r\nContent-Length: 3",
+        "Transfer-Encoding: identity",
+        "Connection: close",
+    ],
+)
+def test_a_body_whose_end_is_clear_comes_whole(framing: str) -> None:
+    with saying(lambda: [OK + framing.encode() + b"\r\n\r\nabc"]) as url:
+        assert body(asked(url)) == b"abc"
