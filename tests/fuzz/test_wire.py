@@ -150,11 +150,13 @@ async def _both(folder: Path) -> AsyncGenerator[Both, None]:
     upstream = str(server.make_url("")).rstrip("/")
     gateway = Gateway(GatewayOptions("127.0.0.1", 0, upstream, expose_comfyui=True), life)
     await gateway.start()
-    yield Both((server.port or 0, gateway.port), errors)
-    await gateway.close(0)
-    await background.close()
-    await server.close()
-    await end(services)
+    try:
+        yield Both((server.port or 0, gateway.port), errors)
+    finally:
+        await gateway.close(0)
+        await background.close()
+        await server.close()
+        await end(services)
 
 
 async def _echo(request: web.Request) -> web.WebSocketResponse:
