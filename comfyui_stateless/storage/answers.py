@@ -69,12 +69,19 @@ class Inlet(io.RawIOBase):
         self.begin_step(0)
         opened: Any = _Opened(io.BufferedReader(self))
         while True:
-            raw = http.client.HTTPResponse(opened, method=method)
+            raw = _Head(opened, method=method)
             raw.begin()
             if not 102 <= raw.status < 200:
                 _require_clear_framing(raw)
                 return raw
             raw.fp = None  # type: ignore[assignment] # which it would close: the next one needs it
+
+
+class _Head(http.client.HTTPResponse):
+    """An answer that may outlive its file: garbage is collected in any order."""
+
+    def flush(self) -> None:
+        """Do nothing: it is only read. Flushing a closed file fails, which Python 3.13 tells of."""
 
 
 class UnclearFraming(http.client.HTTPException):

@@ -18,6 +18,7 @@ from comfyui_stateless.errors import (
     TransferFailed,
     UnsupportedURL,
 )
+from comfyui_stateless.storage.answers import Inlet
 from comfyui_stateless.storage.base import Cancel, Cancelled, Source
 from comfyui_stateless.storage.connections import Client, Request
 from comfyui_stateless.storage.policy import Policy
@@ -328,3 +329,12 @@ def test_a_client_that_trusts_more_reaches_more(server: FileServer, other: FileS
         get(narrow.trusting(other.origin), url)
     with pytest.raises(HostRefused):
         get(narrow, url)
+
+
+def test_an_answer_whose_file_is_collected_first_ends_without_an_error() -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        there.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n")
+        raw = Inlet(here, 5).answer("GET")
+        raw.fp.close()
+        raw.close()
