@@ -91,7 +91,7 @@ class Catalog:
 def _inputs_of(node_class: Any, *, logged: bool = True) -> Inputs:
     try:
         inputs = node_class.INPUT_TYPES()
-    except Exception:
+    except (Exception, SystemExit):  # which would end the process
         if logged:
             log.warning("INPUT_TYPES of %s failed", node_class, exc_info=True)
         return {}
@@ -116,5 +116,7 @@ def _described(registered: Any) -> NodeClass:
 
 def _prefix_spec(registered: Any) -> Any:
     inputs = _inputs_of(registered)
-    declared = {**inputs.get("optional", {}), **inputs.get("required", {})}
-    return declared.get(PREFIX)
+    for group in (inputs.get("required"), inputs.get("optional")):
+        if isinstance(group, dict) and PREFIX in group:
+            return group[PREFIX]
+    return None

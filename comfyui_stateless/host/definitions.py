@@ -28,7 +28,7 @@ def definitions(class_types: Iterable[str]) -> dict[str, dict[str, Any]]:
             continue
         try:
             found[class_type] = _definition(class_type, registered)
-        except Exception:
+        except (Exception, SystemExit):  # which would end the process
             log.warning("The inputs of %s could not be read", class_type, exc_info=True)
     return found
 

@@ -19,6 +19,7 @@ from comfy_execution.graph import DynamicPrompt
 from comfy_execution.progress import WebUIProgressHandler
 
 from .learn import Expanders
+from .plan import NONCE, is_output
 from .process import Process
 from .runs import CLIENT, Run, Runs
 
@@ -80,9 +81,24 @@ class Events:
             return graph if run is None else run.presented()
 
         DynamicPrompt.get_original_prompt = get_original_prompt
+        DynamicPrompt.add_ephemeral_node = self._wrapped_addition(DynamicPrompt.add_ephemeral_node)
         states = getattr(WebUIProgressHandler, STATES, None)
         if states is not None:
             setattr(WebUIProgressHandler, STATES, self._wrapped_states(states))
+
+    def _wrapped_addition(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def add_ephemeral_node(
+            dynamic: Any, node_id: Any, node_info: Any, *args: Any, **kwargs: Any
+        ) -> Any:
+            """Have savers that a node makes run in each of our prompts, and not come from the cache."""
+            last_id = getattr(self._server, "last_prompt_id", None)
+            run = self._runs.executing(dynamic.original_prompt, last_id)
+            if run is not None and is_output(node_info):
+                inputs = {**node_info["inputs"], NONCE: run.prompt_id}
+                node_info = {**node_info, "inputs": inputs}
+            return original(dynamic, node_id, node_info, *args, **kwargs)
+
+        return add_ephemeral_node
 
     def remember_process(self) -> None:
         """Note how the process is, which nodes may change; call it once all packs are loaded."""

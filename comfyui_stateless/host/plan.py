@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import nodes
+
 from ..engine import Graph, PreparedPrompt
 from .capture import FOLDER_CLASS, PREFIX, Savers
 from .catalog import Catalog
@@ -189,6 +191,14 @@ def _is_link(value: Any) -> bool:
     if not isinstance(value, list) or len(value) != 2:
         return False
     return isinstance(value[0], str) and isinstance(value[1], (int, float))
+
+
+def is_output(node: Any) -> bool:
+    """Say whether a node is one of a registered class of outputs, and has inputs."""
+    if not isinstance(node, dict) or not isinstance(node.get("inputs"), dict):
+        return False
+    registered = nodes.NODE_CLASS_MAPPINGS.get(node.get("class_type"))
+    return getattr(registered, "OUTPUT_NODE", False) is True
 
 
 def dangling_link(

@@ -17,6 +17,7 @@ import nodes
 from comfy.cli_args import LatentPreviewMethod
 
 from ..engine import Graph, PreparedPrompt
+from ..errors import InvalidPrompt
 from ..requests import holds_secret
 from .capture import Savers
 from .catalog import Catalog
@@ -177,11 +178,18 @@ class Submission:
         return graph, data.get("extra_data", {})
 
     async def _validated(self, prompt_id: str, made: Plan, folder: RunFolder) -> list[str]:
+        try:
+            return _outputs(made, await self._checked(prompt_id, made, folder))
+        except SystemExit as error:  # some node's; it would end the process
+            said = "A node ended ComfyUI's check of the graph with SystemExit."
+            raise InvalidPrompt(said, location="prompt") from error
+
+    async def _checked(self, prompt_id: str, made: Plan, folder: RunFolder) -> Any:
         if not is_original(execution.validate_prompt, execution.__name__):
             found = await execution.validate_prompt(prompt_id, made.graph, None)
             if made.folders:
                 await asyncio.to_thread(_make_folders, made, folder)
-            return _outputs(made, found)
+            return found
         classes = frozenset(node["class_type"] for node in made.graph.values())
         if not made.folders and self._seconds.get(classes, QUICK_S) < QUICK_S:
             began = time.perf_counter()
@@ -192,7 +200,7 @@ class Submission:
             found = await loop.run_in_executor(
                 self._validator, self._validate, prompt_id, made, folder, classes
             )
-        return _outputs(made, found)
+        return found
 
     def _validate(
         self, prompt_id: str, made: Plan, folder: RunFolder, classes: frozenset[str]

@@ -260,6 +260,19 @@ def test_a_node_that_changes_how_numbers_are_computed_changes_no_picture(
     assert np.array_equal(after[:8], before)
 
 
+def test_savers_that_a_node_makes_alike_each_time_save_each_time(server: ComfyServer) -> None:
+    before = server.files()
+    for _ in range(3):
+        reply = server.prompt({"1": node("HostileExpands")})
+        assert (reply.status, len(reply.json.get("images", []))) == (200, 2), reply.body[:500]
+    assert server.files() == before
+
+
+def test_a_class_that_exits_when_asked_for_its_inputs_ends_nobody(server: ComfyServer) -> None:
+    assert ended(server.prompt({"1": node("HostileExits")})) == (400, "invalid_prompt")
+    assert is_fine(server)
+
+
 def test_a_node_that_never_comes_back_ends_the_process_and_no_accepted_job(
     server: ComfyServer, receiver: Receiver
 ) -> None:

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from server import PromptServer
 
-from .leavings import Leaves
+from .leavings import Exits, Expands, Leaves
 
 VICTIM = "/etc/passwd"
 HUGE = 20 * 2**20
@@ -368,4 +368,9 @@ class Does:
         return {"ui": ACTS[act]() or {"text": ["done"]}}
 
 
-NODE_CLASS_MAPPINGS = {"HostileDoes": Does, "HostileLeaves": Leaves}
+NODE_CLASS_MAPPINGS = {
+    "HostileDoes": Does,
+    "HostileLeaves": Leaves,
+    "HostileExpands": Expands,
+    "HostileExits": Exits,
+}

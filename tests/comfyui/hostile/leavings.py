@@ -4,9 +4,11 @@ import os
 import shutil
 import socket
 import stat
+import sys
 from pathlib import Path
 
 import folder_paths
+from comfy_execution.graph_utils import GraphBuilder
 from PIL import Image
 
 MANY = 300
@@ -115,6 +117,37 @@ def empties():
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+class Expands:
+    """Makes savers at run time that are the same each time, and saves something itself."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_NODE = (), "run", "test", True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    def run(self):
+        graph = GraphBuilder()
+        image = graph.node("EmptyImage", width=8, height=8, batch_size=1, color=1).out(0)
+        graph.node("SaveImage", images=image, filename_prefix="made")
+        moving = {"filename_prefix": "moves", "fps": 6.0, "compress_level": 4}
+        graph.node("SaveAnimatedPNG", images=image, **moving)
+        return {"result": (), "expand": graph.finalize()}
+
+
+class Exits:
+    """Ends whoever asks what may be given to it."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_NODE = (), "run", "test", True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        sys.exit("a package is missing")
+
+    def run(self):
+        return {}
 
 
 class Leaves:
