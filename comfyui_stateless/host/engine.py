@@ -41,6 +41,7 @@ from .files import Folders, RunFolder, sweep
 from .inputs import InputFiles, find_file
 from .learn import Expanders
 from .models import CODE_FOLDER, ModelFolders
+from .mount import PREFIX
 from .previews import SUPPORT
 from .runs import Run, Runs
 from .sparing import sparing
@@ -90,7 +91,8 @@ class ComfyEngine:
         self._watchdog.install()
         self._ahead.install()
         Discretion(self._runs).install()
-        self._server.app.middlewares.append(sparing(self._server, self._runs))
+        spared = sparing(self._server, self._runs, self._strays, f"{PREFIX}/")
+        self._server.app.middlewares.append(spared)
 
     async def start(self) -> None:
         """Delete what a killed process left, and see that the output folder can be written.

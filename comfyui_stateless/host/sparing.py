@@ -1,6 +1,6 @@
-"""ComfyUI's own *interrupt*, kept from jobs that it was not meant for.
+"""ComfyUI's own routes, kept from jobs that they were not meant for, and the jobs from what they write.
 
-It stops whatever runs. Who presses it in ComfyUI's page sees no job of ours there and means a
+Its *interrupt* stops whatever runs. Who presses it in ComfyUI's page sees no job of ours there and means a
 prompt of the page, which may well be waiting behind one.
 """
 
@@ -14,19 +14,25 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from .runs import Runs
+from .strays import Strays
 
 log = logging.getLogger("comfyui_stateless.host")
 
 ROUTES = frozenset({"/interrupt", "/api/interrupt"})
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
+QUEUEING = frozenset({"prompt", "queue", "history", "interrupt", "free"})
+"""What writes no file, at least not before the run that is going has ended."""
 
 
-def sparing(server: Any, runs: Runs) -> Middleware:
-    """Return a middleware for ComfyUI's application that spares our runs.
+def sparing(server: Any, runs: Runs, strays: Strays, prefix: str) -> Middleware:
+    """Return a middleware for ComfyUI's application that spares our runs, and what others upload.
 
-    One that is named by its prompt id is stopped: that somebody has found out and means it.
+    A run that is named by its prompt id is stopped: that somebody has found out and means it.
 
     Args:
         server: ComfyUI's PromptServer.
+        strays: Has to know when others may write into the output folder.
+        prefix: Of the paths that are ours.
     """
 
     @web.middleware
@@ -37,7 +43,12 @@ def sparing(server: Any, runs: Runs) -> Middleware:
             if named not in running and any(map(runs.get, running)):
                 log.info("An interruption from ComfyUI's own route spares the job that runs")
                 return web.Response()
-        return await handler(request)
+        path = request.path
+        is_harmless = path.startswith(prefix) or path.removeprefix("/api")[1:] in QUEUEING
+        if is_harmless or request.method in READING:
+            return await handler(request)
+        with strays.others_write():
+            return await handler(request)
 
     return spare
 

@@ -3,7 +3,8 @@
 ComfyUI runs one prompt at a time, so what is new at the top of the folder when a run ends is the
 run's: files, folders, links, pipes, sockets. It goes into the run's own folder, and with it. What
 was there before stays, and so does everything while another process of ours uses the same folder,
-as it may be that one's.
+as it may be that one's. Files and folders stay, too, that begin with a dot, where packs keep data of
+their own, and all of them if ComfyUI's routes were used to send something during the run.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import importlib
 import logging
 import os
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -44,6 +46,10 @@ class Strays:
         self._changed: int | None = None
         self._began_s = 0.0
         self._is_open = False
+        self._made: set[str] = set()
+        self._sent = 0
+        self._sent_before = 0
+        self._sending = 0
         self._places: dict[frozenset[str], dict[str, None]] = {}
         self._claim = _Claim()
 
@@ -52,6 +58,19 @@ class Strays:
         with contextlib.suppress(OSError, ImportError):
             self._claim.hold(Path(folder_paths.get_output_directory()))
 
+    @contextlib.contextmanager
+    def others_write(self) -> Iterator[None]:
+        """Take what comes into the folder inside the block for somebody else's.
+
+        Called on the event loop's thread, unlike the rest.
+        """
+        self._sent += 1
+        self._sending += 1
+        try:
+            yield
+        finally:
+            self._sending -= 1
+
     def begin(self, class_types: Iterable[str]) -> None:
         """Note what is there before a run, and make the folders that its nodes once made.
 
@@ -59,10 +78,13 @@ class Strays:
         """
         self._base = Path(folder_paths.get_output_directory())
         self._began_s = time.time() - SETTLED_S
+        self._sent_before = self._sent - self._sending
         try:
             self._look()
             self._is_open = True
-            for name in self._places.get(frozenset(class_types), ()):
+            places = self._places.get(frozenset(class_types), {})
+            self._made = {Path(name).parts[0] for name in places} - self._names
+            for name in places:
                 (self._base / name).mkdir(parents=True, exist_ok=True)
         except Exception:  # raising would fail the node, or end the thread
             log.exception("The output folder cannot be read")
@@ -94,6 +116,9 @@ class Strays:
         with contextlib.suppress(FileNotFoundError):
             found = path.lstat()
             is_own = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
+            is_plain = stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)
+            if is_plain and path.name not in self._made:
+                is_own = is_own and self._sent == self._sent_before and path.name[0] != "."
             return is_own and found.st_ctime >= self._began_s and not folder.is_below(path)
         return False
 

@@ -177,8 +177,9 @@ def test_what_a_node_does_is_over_with_its_job(
     assert reply.status == 200 or len(reply.body) < LONGEST
     assert reply.json.get("images", []) == []
     hook = f"{receiver.origin}/hook"
-    assert server.prompt(does(act), id=f"goes on {act}", webhook_v2=hook).status == 202
-    message = receiver.wait_for(f"goes on {act}").body
+    accepted = f"goes on {act} on {server.install.version}"  # one receiver hears of both
+    assert server.prompt(does(act), id=accepted, webhook_v2=hook).status == 202
+    message = receiver.wait_for(accepted).body
     assert message["type"] == ("prompt.complete" if ENDS[act] == FINE else "prompt.failed")
     assert is_fine(server)
     assert server.get("/api/stateless/ready").status == 200
@@ -204,6 +205,22 @@ def test_what_a_node_writes_and_does_not_report_goes_with_its_job(
     before = server.files()
     reply = server.prompt(leaves(act), timeout=60)
     assert (reply.status, reply.json["images"]) == (200, []), reply.body[:500]
+    assert server.files() == before
+
+
+@pytest.mark.parametrize(
+    ("act", "file"),
+    [("an upload", "theirs.png"), ("a pack's own file", ".thumbnails/of-a-pack.png")],
+)
+def test_what_may_be_somebody_elses_stays(server: ComfyServer, act: str, file: str) -> None:
+    before = server.files()
+    assert server.prompt(leaves(act), timeout=20).status == 200
+    left = server.base / "output" / file
+    assert left.read_bytes()
+    for path in (left, server.base / "output" / "mine.png"):
+        path.unlink(missing_ok=True)
+    if left.parent.name.startswith("."):
+        left.parent.rmdir()
     assert server.files() == before
 
 

@@ -5,11 +5,13 @@ import shutil
 import socket
 import stat
 import sys
+import urllib.request
 from pathlib import Path
 
 import folder_paths
 from comfy_execution.graph_utils import GraphBuilder
 from PIL import Image
+from server import PromptServer
 
 MANY = 300
 
@@ -96,6 +98,34 @@ LEAVES = {
     "a folder's file": lambda: link("/etc", "away") or reported("away/passwd"),
 }
 
+
+def uploads():
+    """Do what a page may do meanwhile: put a picture of its own into the folder."""
+    port = PromptServer.instance.port
+    parts = {"image": b'; filename="theirs.png"', "type": b""}
+    bodies = {"image": picture("mine.png").read_bytes(), "type": b"output"}
+    sent = b"".join(
+        b'--edge\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s\r\n'
+        % (name.encode(), parts[name], bodies[name])
+        for name in parts
+    )
+    # Another act has set a proxy for all of the process.
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    direct.open(
+        urllib.request.Request(
+            f"http://127.0.0.1:{port}/upload/image",
+            data=sent + b"--edge--\r\n",
+            headers={"Content-Type": "multipart/form-data; boundary=edge"},
+        ),
+        timeout=10,
+    ).close()
+
+
+OTHERS = {
+    "an upload": uploads,
+    "a pack's own file": lambda: picture(".thumbnails/of-a-pack.png") and None,
+}
+
 GIVES = {
     "a link to its own": links_to_its_own,
     "a way in a circle": links_round,
@@ -172,4 +202,4 @@ class Leaves:
             name = f"{act}.png"
             MAKES[act](name)
             return {"ui": reported(name) if reports else {}}
-        return {"ui": (LEAVES | GIVES)[act]() or {}}
+        return {"ui": (LEAVES | OTHERS | GIVES)[act]() or {}}
