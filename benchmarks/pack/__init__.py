@@ -14,7 +14,6 @@ from typing import Any
 
 import execution
 import folder_paths
-import nodes
 from aiohttp import web
 from server import PromptServer
 
@@ -103,18 +102,26 @@ async def read_clocks(_: web.Request) -> web.Response:
     return web.json_response(read)
 
 
-def timed_saver(cls: type, original: Callable[..., Any]) -> Callable[..., Any]:
-    """Return ``original``, the ``save_images`` of a class, with a clock."""
+def time_savers() -> None:
+    """Time every image saver's call, where ComfyUI makes it.
+
+    The savers themselves stay as they are: the extension leaves alone what a pack has wrapped.
+    """
+    original = execution._async_map_node_over_list  # noqa: SLF001  there is no other place
 
     @functools.wraps(original)
-    def save_images(self: Any, images: Any, *args: Any, **kwargs: Any) -> Any:
+    async def call(
+        prompt_id: Any, unique_id: Any, obj: Any, inputs: Any, func: str, *args: Any, **kwargs: Any
+    ) -> Any:
         began = time.perf_counter()
-        result = original(self, images, *args, **kwargs)
-        seconds = time.perf_counter() - began
-        saves.append((cls.__name__, seconds, images.shape[:3].numel() / 1e6))
+        result = await original(prompt_id, unique_id, obj, inputs, func, *args, **kwargs)
+        if func == "save_images":
+            seconds = time.perf_counter() - began
+            name, images = type(obj).__name__, inputs["images"][0]
+            saves.append((name, seconds, images.shape[:3].numel() / 1e6))
         return result
 
-    return save_images
+    execution._async_map_node_over_list = call  # noqa: SLF001  as above
 
 
 def timed_settlement(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -130,33 +137,16 @@ def timed_settlement(original: Callable[..., Any]) -> Callable[..., Any]:
     return task_done
 
 
-class Clocks:
-    """Puts clocks on what may be registered after this pack is loaded: at each execution."""
-
-    def __init__(self) -> None:
-        self._timed: set[type] = set()
-        self._known = 0
-
-    def install(self, queue: Any) -> None:
-        """Time every image saver, and the queue, unless that is done already."""
-        if not self._known:
-            queue.task_done = timed_settlement(queue.task_done)
-        if self._known == len(nodes.NODE_CLASS_MAPPINGS):
-            return
-        self._known = len(nodes.NODE_CLASS_MAPPINGS)
-        for cls in nodes.NODE_CLASS_MAPPINGS.values():
-            if "save_images" in vars(cls) and cls not in self._timed:
-                self._timed.add(cls)
-                cls.save_images = timed_saver(cls, cls.save_images)
-
-
 def time_executions() -> None:
     """Time every prompt from the moment that ComfyUI begins to execute it until it is through."""
-    clocks = Clocks()
+    timed: list[Any] = []
     original = execution.PromptExecutor.execute
 
     def execute(self: Any, *args: Any, **kwargs: Any) -> Any:
-        clocks.install(self.server.prompt_queue)
+        queue = self.server.prompt_queue
+        if queue not in timed:  # what packs do to it is done by now
+            timed.append(queue)
+            queue.task_done = timed_settlement(queue.task_done)
         began = time.perf_counter()
         try:
             return original(self, *args, **kwargs)
@@ -167,6 +157,7 @@ def time_executions() -> None:
 
 
 time_executions()
+time_savers()
 
 NODE_CLASS_MAPPINGS = {
     "BenchmarkLargeFile": LargeFile,
