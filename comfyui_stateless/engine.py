@@ -26,11 +26,13 @@ class NodeClass(NamedTuple):
         is_output: Whether it counts as an output node.
         has_prefix: Whether it declares an input named ``filename_prefix``.
         default_prefix: The default of that input, if it is text.
+        takes_any_input: Whether an output node takes inputs that it does not declare.
     """
 
     is_output: bool
     has_prefix: bool
     default_prefix: str | None
+    takes_any_input: bool = False
 
 
 class FileForm(str, Enum):

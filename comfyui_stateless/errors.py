@@ -16,6 +16,7 @@ StatelessError                  500 internal_error
   MethodNotAllowed              405 method_not_allowed
   NotAcceptable                 406 not_acceptable
   UnsupportedMediaType          415 unsupported_media_type
+  ExpectationFailed             417 expectation_failed
   QueueFull                     429 queue_full
   ExecutionError                500 execution_error      details names the node
     OutOfMemory                 500 out_of_memory
@@ -34,11 +35,14 @@ StatelessError                  500 internal_error
     AccessDenied                400 access_denied
     WrongContent                400 wrong_content        a digest or a type does not fit
     TransferFailed              502 transfer_failed      may be tried again
+      OutOfDescriptors          503 out_of_descriptors   this process has too many files open
     DeliveryFailed              502 delivery_failed      details.reason is another code
     NoSpace                     507 no_space
+    FolderFailed                503 folder_failed        CACHE_DIR, or a folder of ComfyUI's
     JournalBusy                 503 journal_busy         locked, or its disk fails for now
     MissingDependency           501 missing_dependency   names the package to install
   BadGateway                    502 bad_gateway          ComfyUI went away under a request
+  VersionNotSupported           505 http_version_not_supported
   Unavailable                   503 unavailable
     ConfigError                 503 invalid_configuration
       ManifestError             503 invalid_manifest
@@ -51,12 +55,14 @@ import errno
 from collections.abc import Mapping
 from typing import Any
 
+from .texts import cut_short
+
 
 class StatelessError(Exception):
     """An error with all that a response needs: a status, a code, a sentence, a place.
 
     Args:
-        message: One sentence that a person can act on.
+        message: One sentence that a person can act on; cut where it is too long to be logged.
         location: Where in the request it went wrong, such as ``prompt.3.inputs.image``.
         details: Anything more, as JSON values.
         headers: Extra response headers, such as ``Retry-After``.
@@ -73,8 +79,8 @@ class StatelessError(Exception):
         details: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = cut_short(message)
+        super().__init__(self.message)
         self.location = location
         self.details = dict(details or {})
         self.headers = dict(headers or {})
@@ -190,6 +196,13 @@ class UnsupportedMediaType(StatelessError):
     code = "unsupported_media_type"
 
 
+class ExpectationFailed(StatelessError):
+    """Expect names something else than 100-continue."""
+
+    status = 417
+    code = "expectation_failed"
+
+
 class QueueFull(StatelessError):
     """MAX_QUEUE_DEPTH is reached and REJECT_WHEN_FULL is on."""
 
@@ -262,10 +275,15 @@ class WorkflowFailed(StatelessError):
 
 
 class StorageError(StatelessError):
-    """A storage cannot be read from or written to. No message holds a URL's secrets."""
+    """A storage cannot be read from or written to. No message holds a URL's secrets.
+
+    Attributes:
+        is_servers: Whether it is this server's own trouble, whatever the request asks for.
+    """
 
     status = 502
     code = "storage_error"
+    is_servers: bool = False
 
 
 class UnsupportedURL(StorageError):
@@ -314,6 +332,14 @@ class TransferFailed(StorageError):
     retry_after_s: float | None = None
 
 
+class OutOfDescriptors(TransferFailed):
+    """No connection could be made because this process, or this machine, has too many files open."""
+
+    status = 503
+    code = "out_of_descriptors"
+    is_servers = True
+
+
 class DeliveryFailed(StorageError):
     """An output could not be uploaded. ``details.uploaded`` lists what is there and stays."""
 
@@ -325,6 +351,15 @@ class NoSpace(StorageError):
 
     status = 507
     code = "no_space"
+    is_servers = True
+
+
+class FolderFailed(StorageError):
+    """A folder of the server's cannot be used: its disk fails, or it may not be written to."""
+
+    status = 503
+    code = "folder_failed"
+    is_servers = True
 
 
 class JournalBusy(StorageError):
@@ -344,6 +379,11 @@ def full_disk(error: BaseException) -> NoSpace | None:
     return None
 
 
+def is_out_of_descriptors(error: BaseException) -> bool:
+    """Say whether the system gives no more descriptors."""
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
+
+
 class MissingDependency(StorageError):
     """A Python package that this needs is not there, or broken; the message names it."""
 
@@ -356,6 +396,13 @@ class BadGateway(StatelessError):
 
     status = 502
     code = "bad_gateway"
+
+
+class VersionNotSupported(StatelessError):
+    """The request calls itself another HTTP than 1.0 or 1.1."""
+
+    status = 505
+    code = "http_version_not_supported"
 
 
 class Unavailable(StatelessError):

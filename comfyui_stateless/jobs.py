@@ -95,6 +95,10 @@ class Jobs:
         """Return the jobs that live, oldest first."""
         return tuple(self._live.values())
 
+    def alive(self) -> int:
+        """Return how many jobs live."""
+        return len(self._live)
+
     def depth(self) -> int:
         """Return how many prompts wait or run, ours and those of ComfyUI's other clients."""
         return len(self._before_comfyui) + self._comfyui_depth()

@@ -30,6 +30,7 @@ from .storage.backends import Target
 from .storage.http import HttpTarget
 from .storage.huggingface import HfTarget
 from .storage.s3 import S3Target
+from .texts import cut_short
 from .wire import from_json
 
 log = logging.getLogger("comfyui_stateless.requests")
@@ -349,7 +350,7 @@ def validate(model: type[Model], fields: Mapping[str, Any]) -> Model:
 def warn_of_unknown(model: type[WireModel], fields: Mapping[str, Any]) -> None:
     """Note in the log which ``fields`` a request's ``model`` does not have."""
     if unknown := sorted(set(fields) - set(model.model_fields)):
-        log.warning("Ignoring unknown fields of a prompt request: %s", ascii(unknown))
+        log.warning("Ignoring unknown fields of a prompt request: %s", cut_short(ascii(unknown)))
 
 
 def check_graph(graph: Mapping[str, Any]) -> None:

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 
 def unix_ms() -> int:
     """Return the current Unix time in whole milliseconds."""
     return time.time_ns() // 1_000_000
+
+
+class Stage:
+    """A stage of a job, as long as it lasts: no generator, as a job that waits is in one."""
+
+    __slots__ = ("_began", "_name", "_watch")
+
+    def __init__(self, watch: Stopwatch, name: str) -> None:
+        self._watch = watch
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._watch.add(self._name, time.perf_counter() - self._began)
 
 
 class Stopwatch:
@@ -19,14 +33,9 @@ class Stopwatch:
         self._began = time.perf_counter()
         self._stages: dict[str, float] = {}
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: str) -> Stage:
         """Count the time inside the ``with`` block to ``name``."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.add(name, time.perf_counter() - began)
+        return Stage(self, name)
 
     def add(self, name: str, seconds: float) -> None:
         """Count ``seconds`` to ``name``."""

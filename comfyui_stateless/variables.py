@@ -89,10 +89,10 @@ ExistingFile = Annotated[Path, AfterValidator(_existing)]
 
 def wrong_variables(wrong: Mapping[str, str]) -> ConfigError:
     """Return the error for variables whose values are wrong, by name, each with its reason."""
-    listing = "; ".join(f"{name}: {_in_a_line(reason)}" for name, reason in wrong.items())
+    listing = "; ".join(f"{name}: {in_a_line(reason)}" for name, reason in wrong.items())
     return ConfigError(f"Wrong environment variables: {listing}.", details={"variables": wrong})
 
 
-def _in_a_line(text: str) -> str:
+def in_a_line(text: str) -> str:
     """Return a text with escapes in place of line breaks, and of all else that no terminal shows."""
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)

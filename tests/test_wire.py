@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from comfyui_stateless.wire import escaped, to_json
+from comfyui_stateless.wire import escaped, own_json, to_json
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,13 @@ def test_half_characters_are_escaped_as_utf8_cannot_say_them() -> None:
 
 def test_a_text_can_be_had_in_ascii() -> None:
     assert escaped('\u00e9"\U0001f600') == '\\u00e9\\"\\ud83d\\ude00'
+
+
+def test_what_we_wrote_is_read_whatever_a_pack_has_made_of_json(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("dumps", "loads", "detect_encoding"):
+        monkeypatch.setattr(json, name, lambda *_, **__: "nonsense")
+    assert own_json(to_json({"é": [1, None]})) == {"é": [1, None]}
+    with pytest.raises(ValueError, match="Expecting"):
+        own_json(b"{")
