@@ -43,6 +43,7 @@ CHUNK_BYTES = 1024 * 1024
 BLOCKS_AT_ONCE = 4
 
 _CODES: Mapping[str, tuple[type[StorageError], str]] = {
+    "InvalidBlockList": (TransferFailed, "has lost a part of what was sent."),
     "Md5Mismatch": (TransferFailed, "got other bytes than were sent."),
     "PublicAccessNotPermitted": (AccessDenied, "wants credentials."),
 }

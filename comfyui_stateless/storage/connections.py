@@ -126,6 +126,8 @@ class Response:
         """Read once from the socket: what arrived before a connection breaks is not lost."""
         if self._raw.chunked:
             piece = self._raw.read1(buffer.nbytes)
+            if len(piece) > buffer.nbytes:  # of a chunk whose size is negative
+                raise http.client.IncompleteRead(b"")
             buffer[: len(piece)] = piece
             return len(piece)
         return self._raw.fp.readinto1(buffer if self._left is None else buffer[: self._left])

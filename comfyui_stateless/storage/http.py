@@ -29,6 +29,8 @@ _WHOLE = frozenset({200, 203})
 _FIRST_BYTE = {"Range": "bytes=0-0"}
 _HEAD_NOT_TAKEN = frozenset({400, 403, 405, 501})
 """A signed URL may be signed for GET alone, and some servers know no HEAD."""
+_PART_NOT_TAKEN = _HEAD_NOT_TAKEN | {412, 416, 431}
+"""The object may be shorter than the part, or the headers that ask for one may be disliked."""
 
 
 class HttpTarget(BaseModel):
@@ -68,13 +70,28 @@ class HttpTarget(BaseModel):
 
 
 class HttpDownload:
-    """A body as it comes; see ``base.Download``."""
+    """A body as it comes; see ``base.Download``.
 
-    def __init__(self, response: Response, info: ObjectInfo, offset: int) -> None:
+    Args:
+        size: Bytes of a part whose own length was not announced.
+    """
+
+    def __init__(
+        self, response: Response, info: ObjectInfo, offset: int, size: int | None = None
+    ) -> None:
         self.info = info
         self.offset = offset
         self._response = response
-        self.readinto = response.readinto
+        self._left = size or 0
+        self.readinto = response.readinto if size is None else self._read_part
+
+    def _read_part(self, buffer: memoryview) -> int:
+        """Read on; the last bytes count only if nothing follows them."""
+        count = self._response.readinto(buffer)
+        self._left -= count
+        if self._left < 0 or (not self._left and self._response.readinto(_one_byte())):
+            raise TransferFailed(f"{self._response.target.redacted} gives more than the part is.")
+        return count
 
     def __enter__(self) -> HttpDownload:
         return self
@@ -119,13 +136,13 @@ class HttpBackend:
         try:
             if span is None or response.status in _WHOLE:
                 return HttpDownload(response, self._completed(_whole(response), response), 0)
-            info = None if response.status == 416 else _part(response, span)
+            info = None if response.status in _PART_NOT_TAKEN else _part(response, span)
             if info:
-                return HttpDownload(response, self._completed(info, response), span.start)
+                return _part_of(response, self._completed(info, response), span)
         except BaseException:
             response.close()
             raise
-        # The object is shorter than the span, or another one in spite of If-Range: all of it, then.
+        # No part can be had, or it is of another object in spite of If-Range: all of it, then.
         response.close()
         return self.open(url, auth, None, cancel)
 
@@ -249,6 +266,15 @@ def _part(response: Response, span: Span) -> ObjectInfo | None:
     # An answer to If-Range may leave a date out, but no ETag.
     is_left_out = info.version is None and not span.version.startswith('"')
     return replace(info, version=span.version) if is_left_out else None
+
+
+def _part_of(response: Response, info: ObjectInfo, span: Span) -> HttpDownload:
+    part = content_range(response.headers) if response.length is None else None
+    return HttpDownload(response, info, span.start, part and part.end - part.start)
+
+
+def _one_byte() -> memoryview:
+    return memoryview(bytearray(1))
 
 
 def _is_asked_for(response: Response, span: Span) -> bool:

@@ -138,5 +138,5 @@ def _json(response: Response) -> Any:
         body += buffer[:count]
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

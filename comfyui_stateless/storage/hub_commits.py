@@ -30,6 +30,9 @@ _JSON = "application/json"
 _LFS_JSON = "application/vnd.git-lfs+json"
 _LINES = "application/x-ndjson"
 
+_NO_ANSWER = (AttributeError, LookupError, TypeError, ValueError)
+"""What an answer raises that is not what it should be."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Upload:
@@ -82,7 +85,7 @@ def _asked(place: HubFile, sources: Mapping[str, Source], api: HubApi) -> list[_
     try:
         told = {entry["path"]: entry for entry in answer["files"]}
         uploads = [_upload(path, source, told[path]) for path, source in sources.items()]
-    except (LookupError, TypeError):
+    except _NO_ANSWER:
         raise TransferFailed(f"{place.page} answers as no Hub does.") from None
     if ignored := [path for path in sources if told[path].get("shouldIgnore")]:
         raise StorageError(f"{place.page}: its .gitignore keeps {ignored[0]} out.")
@@ -112,13 +115,15 @@ def _stored_by_lfs(place: HubFile, uploads: Mapping[_Upload, str], api: HubApi) 
     body = _body(json.dumps(question).encode(), _LFS_JSON)
     answer = api.post(f"{place.page}.git/info/lfs/objects/batch", body)
     try:
-        for entry in answer["objects"]:
+        told = {entry["oid"]: entry for entry in answer["objects"]}
+        for oid, source in sources.items():
+            entry = told[oid]
             # What is there already needs no action.
             if actions := entry.get("actions"):
-                _store(entry["oid"], sources[entry["oid"]], actions, api)
+                _store(oid, source, actions, api)
             elif "error" in entry:
                 raise StorageError(f"{place.page}: its storage refuses a file.")
-    except (LookupError, TypeError, ValueError):
+    except _NO_ANSWER:
         raise TransferFailed(f"{place.page} answers as no Hub does.") from None
 
 
@@ -140,6 +145,8 @@ def _sent_in_parts(
 ) -> list[dict[str, object]]:
     """Send a file in parts, each to the URL under its number; return what proves that."""
     size, parts = int(header["chunk_size"]), []
+    if size <= 0:
+        raise ValueError(size)
     for number, piece in enumerate(_pieces(source, size), 1):
         with api.send("PUT", header[str(number)], _body(piece, source.media_type)) as response:
             parts.append({"partNumber": number, "etag": response.headers["ETag"]})

@@ -24,7 +24,13 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 from pydantic import SecretStr
 
 from ..config import HttpAccess
-from ..errors import HostRefused, TransferFailed, UnsupportedURL
+from ..errors import (
+    HostRefused,
+    OutOfDescriptors,
+    TransferFailed,
+    UnsupportedURL,
+    is_out_of_descriptors,
+)
 from ..naming import redacted
 
 Network = IPv4Network | IPv6Network
@@ -175,7 +181,12 @@ def resolve_name(host: str, port: int) -> list[str]:
     Raises:
         OSError: It has none, or the resolver failed.
     """
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror:
+        # A resolver that is out of descriptors only says that it failed; a socket says why.
+        socket.socket().close()
+        raise
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
@@ -225,6 +236,8 @@ class Policy:
         try:
             found = self._resolve(host, port)
         except (OSError, UnicodeError) as error:
+            if is_out_of_descriptors(error):
+                raise OutOfDescriptors(f"{host}: too many files are open.") from error
             raise TransferFailed(f"The name {host} cannot be resolved.") from error
         if not found:
             raise TransferFailed(f"The name {host} has no address.")

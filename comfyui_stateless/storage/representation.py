@@ -21,6 +21,8 @@ _CONTENT_RANGE = re.compile(
 _LENGTH = re.compile(r"\d{1,18}", re.ASCII)
 _PARAMETER = re.compile(r";\s*([\w!#$%&'*+.^`|~-]+)\s*=\s*(\"(?:[^\"\\]|\\.)*\"|[^;]*)")
 _SHA256 = re.compile(r"(?:^|,)\s*sha-256\s*=\s*:?([A-Za-z0-9+/]{43}=)", re.IGNORECASE)
+_SENDABLE = re.compile(r"[\t\x20-\x7e\x80-\xff]{1,1024}")
+"""A validator that can be sent back; a longer one may be more than the server reads."""
 _MD5_ETAG = re.compile(r'"([0-9a-f]{32})"')
 _AS_IT_IS = frozenset({"", "identity", "aws-chunked"})
 
@@ -80,6 +82,8 @@ def _size(status: int, headers: Message) -> int | None:
     if status in (206, 416):
         part = content_range(headers)
         return part.total if part else None
+    if "Transfer-Encoding" in headers:
+        return None  # what Content-Length says then does not count: RFC 9112, section 6.3
     length = headers.get("Content-Length", "").strip()
     return int(length) if _LENGTH.fullmatch(length) else None
 
@@ -87,11 +91,12 @@ def _size(status: int, headers: Message) -> int | None:
 def _version(headers: Message) -> str | None:
     """Return a validator that If-Range takes: a date only if nothing changed within its second."""
     etag = headers.get("ETag", "").strip()
-    if etag.startswith('"'):
+    if etag.startswith('"') and _SENDABLE.fullmatch(etag):
         return etag
     modified = headers.get("Last-Modified", "").strip()
     age_s = _seconds_between(modified, headers.get("Date"))
-    return modified if age_s is not None and age_s >= 1 else None
+    is_old = age_s is not None and age_s >= 1
+    return modified if is_old and _SENDABLE.fullmatch(modified) else None
 
 
 def _seconds_between(start: str | None, end: str | None) -> float | None:

@@ -7,7 +7,8 @@ connection, and then fetched like any other URL, under the same policy.
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from email.message import Message
 from io import BytesIO
 from typing import Any, ClassVar, NamedTuple
@@ -20,7 +21,7 @@ from ..naming import redacted
 from .auth import Auth, S3Auth
 from .base import Cancel, Digest, Download, ObjectInfo, Source, Span
 from .http import HttpBackend
-from .representation import decoded_digest, etag_digest
+from .representation import content_range, decoded_digest, etag_digest
 from .s3_clients import S3Clients, code_of, sdk, translated
 from .vendors import until_done
 
@@ -200,7 +201,10 @@ def _part(span: Span) -> dict[str, str]:
 
 
 def _upload(client: Any, place: _Object, source: Source, cancel: Cancel) -> None:
-    with BytesIO(source.body) if isinstance(source.body, bytes) else source.body.open("rb") as file:
+    with (
+        BytesIO(source.body) if isinstance(source.body, bytes) else source.body.open("rb") as file,
+        _required(),
+    ):
         client.upload_fileobj(
             file,
             place.bucket,
@@ -212,6 +216,19 @@ def _upload(client: Any, place: _Object, source: Source, cancel: Cancel) -> None
                 multipart_chunksize=PART_BYTES, preferred_transfer_client="classic"
             ),
         )
+
+
+@contextmanager
+def _required() -> Iterator[None]:
+    """Raise what an upload misses in the storage's answers.
+
+    Raises:
+        TransferFailed: It misses something.
+    """
+    try:
+        yield
+    except KeyError as error:
+        raise TransferFailed(f"The storage's answer to an upload has no {error}.") from None
 
 
 def _info(answer: dict[str, Any]) -> ObjectInfo:
@@ -228,12 +245,20 @@ def _info(answer: dict[str, Any]) -> ObjectInfo:
     )
 
 
-def _range(answer: dict[str, Any]) -> tuple[int, int]:
-    """Return where in the object an answer's first byte stands, and the size of the object."""
-    part, _, size = answer.get("ContentRange", "").removeprefix("bytes ").partition("/")
-    if not size.isdigit():
-        return 0, answer["ContentLength"]
-    return int(part.partition("-")[0]), int(size)
+def _range(answer: dict[str, Any]) -> tuple[int, int | None]:
+    """Return where in the object an answer's first byte stands, and the size of the object.
+
+    Raises:
+        TransferFailed: It is a part, and does not say which.
+    """
+    headers = Message()
+    headers["Content-Range"] = answer.get("ContentRange") or ""
+    part = content_range(headers)
+    if part is not None and part.end:
+        return part.start, part.total
+    if answer["ResponseMetadata"]["HTTPStatusCode"] == 206:
+        raise TransferFailed("The storage gives a part of the object and does not say which.")
+    return 0, answer.get("ContentLength")
 
 
 def _digest(answer: dict[str, Any]) -> Digest | None:

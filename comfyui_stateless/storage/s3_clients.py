@@ -19,6 +19,7 @@ from ..errors import (
 )
 from ..naming import redacted
 from .auth import S3Auth
+from .s3_answers import bounded, require_result
 from .vendors import hush, needed, proxy_url
 
 DEFAULT_REGION = "us-east-1"
@@ -44,6 +45,13 @@ DENIED = {
     "RequestTimeTooSkewed": "this machine's clock differs too much from the storage's",
     "SignatureDoesNotMatch": "the secret access key does not fit the access key id",
 }
+
+
+AGAIN = {
+    "BadDigest", "IncompleteBody", "InvalidPart", "NoSuchUpload", "OperationAborted",
+    "RequestTimeout", "SlowDown", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch",
+}  # fmt: skip
+"""Something was lost or changed on its way: most of these come with a 400."""
 
 
 class S3Clients:
@@ -95,7 +103,9 @@ class S3Clients:
             made = client(**_signing(keys, endpoint), proxies=self._proxies_to(endpoint))
         except ValueError:
             raise UnsupportedURL("The region or the endpoint for s3:// is malformed.") from None
-        made.meta.events.register("before-send.s3", _without_asking)
+        sender = made._endpoint.http_session  # noqa: SLF001 - there is no public way to it
+        made.meta.events.register("before-send.s3", bounded(sender.send))
+        made.meta.events.register("after-call.s3.CompleteMultipartUpload", require_result)
         return made
 
     def _proxies_to(self, endpoint: str) -> dict[str, str]:
@@ -123,15 +133,6 @@ def sdk() -> SimpleNamespace:
         TransferConfig=TransferConfig,
         exceptions=exceptions,
     )
-
-
-def _without_asking(request: Any, **_: object) -> None:
-    """Send the body of an upload with its head.
-
-    botocore asks first, and where the connection ends in the answer it reads on for ever, which
-    nothing can stop.
-    """
-    request.headers.pop("Expect", None)
 
 
 def _given(keys: S3Auth | None) -> dict[str, str | None]:
@@ -182,13 +183,13 @@ def _refusal(url: str, keys: S3Auth | None, error: Any) -> StorageError:
     """Return what an answer of the storage that is an error means."""
     shown, code, answer = redacted(url), code_of(error), error.response["ResponseMetadata"]
     status = answer.get("HTTPStatusCode", 0)
-    if code in NOT_FOUND or status == 404:
+    if (code in NOT_FOUND or status == 404) and code not in AGAIN:
         what = "bucket" if code == "NoSuchBucket" else "object"
         return ObjectNotFound(f"There is no such {what}: {shown}.")
     if code in DENIED or status in (401, 403):
         why = DENIED.get(code, f"the storage answers {code}")
         return AccessDenied(f"Access to {shown} is denied: {why}. {_advice(keys)}")
-    if status >= 500 or status in (408, 429):
+    if status >= 500 or status in (408, 429) or code in AGAIN:
         failed = TransferFailed(f"The storage of {shown} answers {status} {code}.")
         wait = answer.get("HTTPHeaders", {}).get("retry-after", "")
         failed.retry_after_s = float(wait) if wait.isdigit() else None

@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 from typing import NamedTuple
 
 from ..config import Proxies
-from ..errors import AccessDenied, TransferFailed
+from ..errors import AccessDenied, OutOfDescriptors, TransferFailed, is_out_of_descriptors
 from .base import Cancel
 from .policy import Policy, Target
 from .proxies import Proxy, proxy_for
@@ -132,7 +132,8 @@ def failures_told(place: str, cancel: Cancel) -> Iterator[None]:
         yield
     except (OSError, http.client.HTTPException) as error:
         cancel.check()
-        raise TransferFailed(f"{place}: {_reason(error)}.") from error
+        kind = OutOfDescriptors if is_out_of_descriptors(error) else TransferFailed
+        raise kind(f"{place}: {_reason(error)}.") from error
 
 
 def _reason(error: Exception) -> str:

@@ -121,6 +121,12 @@ def test_the_end_of_a_slow_but_short_body_is_no_failure(monkeypatch: pytest.Monk
         assert body(asked(url)) == b"abc"
 
 
+def test_a_chunk_of_a_negative_size_never_overflows_what_is_read_into() -> None:
+    said = CHUNKED + b"-1\r\n" + b"a" * 1000
+    with saying(lambda: [said]) as url, asked(url) as response, pytest.raises(TransferFailed):
+        response.readinto(memoryview(bytearray(10)))
+
+
 @pytest.mark.parametrize("interim", ["100 Continue", "102 Processing", "103 Early Hints"])
 @pytest.mark.parametrize("split", [1, 30, 1000])
 def test_interim_answers_are_passed_over(interim: str, split: int) -> None:

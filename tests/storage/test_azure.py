@@ -224,7 +224,11 @@ def test_what_is_changed_on_its_way_is_not_taken(by_key: AzureStore, size: int) 
 
 @pytest.mark.parametrize(
     ("code", "error"),
-    [("Md5Mismatch", TransferFailed), ("PublicAccessNotPermitted", AccessDenied)],
+    [
+        ("InvalidBlockList", TransferFailed),
+        ("Md5Mismatch", TransferFailed),
+        ("PublicAccessNotPermitted", AccessDenied),
+    ],
 )
 def test_azures_own_words_say_whether_trying_again_may_help(
     code: str, error: type[StorageError]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import socket
 import threading
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from pydantic import SecretStr
 from comfyui_stateless.config import HttpAccess
 from comfyui_stateless.errors import (
     HostRefused,
+    OutOfDescriptors,
     StorageError,
     TransferFailed,
     UnsupportedURL,
@@ -50,6 +53,33 @@ def other() -> Iterator[FileServer]:
 
 
 SHORT = Timeouts(connect_s=0.3, read_s=0.3)
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Let this process open nothing for the block, as when it has opened all that it may.
+
+    The descriptors are taken, since a limit below what a thread is polling breaks its ``poll``.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as taken:
+        highest = taken.enter_context(Path(os.devnull).open("rb")).fileno()
+        highest = max(highest, *(int(entry.name) for entry in Path("/dev/fd").iterdir()))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
+        taken.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        with suppress(OSError):
+            while True:
+                taken.callback(os.close, os.dup(0))
+        yield
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_to_be_out_of_descriptors_is_no_fault_of_the_url(server: FileServer, host: str) -> None:
+    url = server.add("/a", b"1").replace("127.0.0.1", host)
+    with no_descriptors(), pytest.raises(OutOfDescriptors) as caught:
+        get(client(), url)
+    assert (caught.value.status, caught.value.is_servers) == (503, True)
+    assert body(get(client(), url)) == b"1"
 
 
 def test_a_request_says_who_we_are_and_wants_bytes_as_they_are(server: FileServer) -> None:

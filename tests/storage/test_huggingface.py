@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import huggingface_hub.constants
 import pytest
@@ -389,6 +389,34 @@ def test_a_very_large_file_is_sent_in_parts(hub: Hub) -> None:
     put(backend_for(hub), at(f"{REPO}/resolve/main/large.bin"), content := os.urandom(50_000))
     assert hub.content(REPO, "large.bin") == content
     assert len([call for call in hub.cdn_calls if "part=" in call.query]) == 3
+
+
+LARGE = hashlib.sha256(b"1" * 2000).hexdigest()
+CHUNKS = {"href": f"{HUB}/complete", "header": {"chunk_size": "0"}}
+
+
+@pytest.mark.usefixtures("without_xet")
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [
+        ("/preupload/main", []),
+        ("/preupload/main", {"files": ["large.bin"]}),
+        ("/objects/batch", None),
+        ("/objects/batch", {"objects": []}),
+        ("/objects/batch", {"objects": "none"}),
+        ("/objects/batch", {"objects": [LARGE]}),
+        ("/objects/batch", {"objects": [{"oid": "f" * 64}]}),
+        ("/objects/batch", {"objects": [{"oid": LARGE, "actions": "upload"}]}),
+        ("/objects/batch", {"objects": [{"oid": LARGE, "actions": {"upload": {"href": 7}}}]}),
+        ("/objects/batch", {"objects": [{"oid": LARGE, "actions": {"upload": CHUNKS}}]}),
+    ],
+)
+def test_what_no_hub_says_is_told_and_commits_nothing(hub: Hub, ending: str, said: Any) -> None:
+    hub.repo(REPO)
+    hub.says[ending] = said
+    with pytest.raises(TransferFailed, match="as no Hub does"):
+        put(backend_for(hub), at(f"{REPO}/resolve/main/large.bin"), b"1" * 2000)
+    assert hub.counted("/commit/") == 0
 
 
 def test_a_commit_goes_to_the_revision_of_its_url(hub: Hub) -> None:
