@@ -16,6 +16,7 @@ from .engine import Engine
 from .errors import InvalidInput, StatelessError, StorageError
 from .naming import header_id, leaves_folder, redacted
 from .requests import DownloadRequest
+from .texts import cut_short
 
 log = logging.getLogger("comfyui_stateless.downloads")
 
@@ -67,6 +68,7 @@ class Downloads:
 
         Raises:
             InvalidInput: It cannot be had, or something else has its name.
+            StorageError: The server cannot keep it, or make a connection for it, now.
         """
         name = self.check(request)
         began = time.perf_counter()
@@ -100,7 +102,7 @@ class Downloads:
         return self._cache.downloads()
 
     async def _fetched(self, request: DownloadRequest) -> None:
-        place = f"{redacted(request.url)} into {request.model_type}"
+        place = cut_short(f"{redacted(request.url)} into {request.model_type}")
         try:
             done = await self.fetch(request)
         except StatelessError as error:
@@ -116,10 +118,17 @@ class Downloads:
 
 @contextmanager
 def _naming_reasons() -> Iterator[None]:
-    """Turn what is wrong with a storage into an error of the request, which names it."""
+    """Turn what is wrong with a storage into an error of the request, which names it.
+
+    Raises:
+        InvalidInput: It cannot be had.
+        StorageError: That is the server's own trouble.
+    """
     try:
         yield
     except StorageError as error:
+        if error.is_servers:
+            raise
         raise InvalidInput(
             error.message, location="url", details={"reason": error.code, **error.details}
         ) from error

@@ -15,10 +15,10 @@ from .inputs import (
     Given,
     Uploaded,
     Wanted,
+    failed,
     find,
     inline_file,
     is_address,
-    refused,
     texts,
     uploaded,
 )
@@ -157,7 +157,7 @@ async def _fetch(
             return Fetch(wanted.location, redacted(value), wanted.slot.folder, None, False)
         found = await services.cache.inspect(value, given.credentials)
     except (StorageError, InvalidInput) as error:
-        return refused(wanted, error.message, error.code, error.details)
+        return failed(wanted, error)
     folder = wanted.slot.folders[0] if isinstance(wanted.slot, ModelInput) else None
     return Fetch(wanted.location, redacted(value), folder, found.size, found.is_cached)
 

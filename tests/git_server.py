@@ -33,6 +33,7 @@ class GitServer:
         is_old: While set, only git's first protocol is spoken.
         moves_git: Where git itself, and nobody else, is redirected to.
         large: Large files by SHA-256.
+        places: What is answered in place of where large files are.
         large_at: The origin that they are said to be at, in place of this one.
     """
 
@@ -45,6 +46,7 @@ class GitServer:
     is_old: bool = False
     moves_git: str = ""
     large: dict[str, bytes] = field(default_factory=dict)
+    places: bytes | None = None
     large_at: str = ""
     waiting: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
@@ -177,7 +179,8 @@ class _Handler(BaseHTTPRequestHandler):
             else {**wanted, "error": {"code": 404, "message": "Object does not exist"}}
             for wanted in question["objects"]
         ]
-        answer = json.dumps({"transfer": "basic", "objects": objects}).encode()
+        usual = json.dumps({"transfer": "basic", "objects": objects}).encode()
+        answer = usual if self.state.places is None else self.state.places
         self._answer(200, {"Content-Type": "application/vnd.git-lfs+json"}, answer)
 
     def _run(self, body: bytes) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from comfyui_stateless.cache.names import key_of
 from comfyui_stateless.config import Settings
 from comfyui_stateless.downloads import Downloads
-from comfyui_stateless.errors import InvalidInput
+from comfyui_stateless.errors import FolderFailed, InvalidInput, NoSpace, Unavailable
 from comfyui_stateless.pipeline import Services
 from comfyui_stateless.requests import DownloadRequest
 from tests.cache.content import noise, safetensors
@@ -186,7 +187,6 @@ async def test_the_content_has_to_hash_to_what_is_given(
         ({"authorization": "x"}, "access_denied"),
         ({"failures": [(503, {})] * 9}, "transfer_failed"),
         ({"content": PAGE}, "wrong_content"),
-        ({"length": 10**15}, "no_space"),
     ],
 )
 async def test_a_failure_is_the_requests_and_leaves_nothing(
@@ -198,9 +198,42 @@ async def test_a_failure_is_the_requests_and_leaves_nothing(
         await downloads.fetch(wanted(origin.url(f"/style.safetensors?sig={SECRET}")))
     error = caught.value
     assert (error.status, error.location, error.details["reason"]) == (400, "url", reason)
-    assert ("CACHE_DIR is too full" if reason == "no_space" else "/style.") in error.message
+    assert "/style." in error.message
     assert SECRET not in str(error.body())
     assert (linked(tmp_path), kept(tmp_path / "cache")) == ({}, [])
+
+
+async def test_a_full_disk_is_the_servers_and_leaves_nothing(
+    origin: Origin, downloads: Downloads, tmp_path: Path
+) -> None:
+    url = origin.put("/style.safetensors", MODEL, ranges=False, length=10**15)
+    with pytest.raises(NoSpace, match="CACHE_DIR is too full") as caught:
+        await downloads.fetch(wanted(url))
+    assert caught.value.status == 507
+    assert (linked(tmp_path), kept(tmp_path / "cache")) == ({}, [])
+
+
+@pytest.mark.parametrize("occupied", ["{}.fetch.lock", "{}.part", "records.lock"])
+async def test_a_folder_of_the_cache_that_cannot_be_used_is_the_servers(
+    origin: Origin, downloads: Downloads, tmp_path: Path, occupied: str
+) -> None:
+    url = origin.put("/style.safetensors", MODEL)
+    (tmp_path / "cache" / occupied.format(key_of(url))).mkdir(parents=True)
+    with pytest.raises(FolderFailed, match="CACHE_DIR cannot be used") as caught:
+        await downloads.fetch(wanted(url))
+    assert (caught.value.status, linked(tmp_path)) == (503, {})
+    assert str(tmp_path) not in str(caught.value.body())
+
+
+async def test_a_server_that_ends_does_not_say_that_the_request_is_wrong(
+    downloads: Downloads, services: Services
+) -> None:
+    async with holding() as slow:
+        waiting = asyncio.ensure_future(downloads.fetch(wanted(slow.url)))
+        await slow.is_asked()
+        await services.cache.close()
+        with pytest.raises(Unavailable):
+            await waiting
 
 
 async def test_a_private_address_is_refused_where_it_is_not_trusted(

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from comfyui_stateless.cache.names import key_of
 from comfyui_stateless.config import Settings
-from comfyui_stateless.errors import InvalidPrompt, NoSpace, StorageError
+from comfyui_stateless.errors import FolderFailed, InvalidPrompt, NoSpace, StorageError
 from tests.cache.content import noise, safetensors
 from tests.cache.origin import Origin, serving
 from tests.fetching import (
@@ -98,6 +99,24 @@ async def test_what_was_deleted_meanwhile_names_the_input_and_not_its_path(
         await kitchen.value("LoadVideo", data_url(PNG))
     assert caught.value.location == "prompt.1.inputs.video"
     assert "/cache" not in caught.value.message
+
+
+async def test_a_cache_that_cannot_be_used_is_the_servers_trouble_at_the_input(
+    origin: Origin, kitchen: Kitchen, tmp_path: Path
+) -> None:
+    url = origin.put("/a.png", PNG)
+    (tmp_path / "cache" / f"{key_of(url)}.part").mkdir(parents=True)
+    with pytest.raises(FolderFailed, match="CACHE_DIR") as caught:
+        await kitchen.value("LoadVideo", url)
+    assert (caught.value.status, caught.value.location) == (503, "prompt.1.inputs.video")
+
+
+async def test_a_file_that_no_disk_has_room_for_is_the_servers_trouble_at_the_input(
+    origin: Origin, kitchen: Kitchen
+) -> None:
+    with pytest.raises(NoSpace) as caught:
+        await kitchen.value("LoadVideo", origin.put("/a.png", PNG, length=10**15))
+    assert (caught.value.status, caught.value.location) == (507, "prompt.1.inputs.video")
 
 
 async def test_a_bare_jpeg_is_no_path_although_it_begins_with_a_slash(kitchen: Kitchen) -> None:

@@ -6,6 +6,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -21,7 +22,7 @@ from comfyui_stateless.errors import (
     UnsupportedURL,
     WrongContent,
 )
-from comfyui_stateless.repositories import RepositoryURL, parse
+from comfyui_stateless.repositories import RepositoryURL, large, parse
 from comfyui_stateless.repositories.clone import clone
 from comfyui_stateless.storage.auth import Auth, BasicAuth, BearerAuth, HeaderAuth, QueryAuth
 from comfyui_stateless.storage.base import Cancel, Cancelled
@@ -432,6 +433,52 @@ def test_a_large_file_that_is_not_to_be_had_fails_the_whole_clone(
     with pytest.raises(error, match=text) as caught:
         fetch(f"{server.url}/a/large.git", target)
     assert "weights.safetensors" in caught.value.message
+    assert_nothing_left(target)
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        b"[" * 200_000,
+        b"[]",
+        b'{"objects": 1}',
+        b'{"objects": [1]}',
+        b'{"objects": [{"oid": []}]}',
+        b'{"objects": [{"oid": "OID", "actions": []}]}',
+        b'{"objects": [{"oid": "OID", "actions": [1]}]}',
+        b'{"objects": [{"oid": "OID", "actions": {"download": "here"}}]}',
+        b'{"objects": [{"oid": "OID", "actions": {"download": {}, "x": 1}}]}',
+        b'{"objects": [{"oid": "OID", "actions": {"download": {"href": "/", "header": [1]}}}]}',
+    ],
+)
+def test_an_lfs_server_that_answers_oddly_fails_the_clone(
+    server: GitServer, target: Path, places: bytes
+) -> None:
+    with_large_file(server, content := os.urandom(1000), served=content)
+    server.places = places.replace(b"OID", next(iter(server.large)).encode())
+    with pytest.raises(StorageError, match="LFS server"):
+        fetch(f"{server.url}/a/large.git", target)
+    assert_nothing_left(target)
+
+
+def test_a_large_file_is_read_no_further_than_its_pointer_says(
+    server: GitServer, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most, write = 0, large._write
+
+    def watch(pointer: large.Pointer, *arguments: Any) -> None:
+        nonlocal most
+        try:
+            write(pointer, *arguments)
+        finally:
+            partial = pointer.path.with_name(f"{pointer.path.name}.part")
+            most = max(most, partial.stat().st_size)
+
+    monkeypatch.setattr(large, "_write", watch)
+    with_large_file(server, b"small", served=bytes(16 * 1024 * 1024))
+    with pytest.raises(WrongContent, match="SHA-256"):
+        fetch(f"{server.url}/a/large.git", target)
+    assert 0 < most <= 2 * large.BUFFER_BYTES
     assert_nothing_left(target)
 
 

@@ -10,10 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import NoSpace, TransferFailed, WrongContent
+from ..errors import NoSpace, StorageError, TransferFailed, UnsupportedURL, WrongContent
 from ..media import is_html, is_recognised
 from ..naming import redacted
-from ..storage.base import Cancel, Digest, FetchesWhole, ObjectInfo
+from ..storage.base import Cancel, Cancelled, Digest, FetchesWhole, ObjectInfo
 from .names import SNIFF_BYTES, extension_for
 from .part import Part, sync, telling_plainly
 from .patience import Patience
@@ -58,7 +58,8 @@ class Bringing:
     """Brings one object into a folder; ``run`` blocks and belongs on a thread.
 
     Args:
-        make_room: Called with the bytes to come before the first of them; raises ``NoSpace``.
+        make_room: Called with the bytes to come before the first of them, and with 0 now and then
+            while they come; raises ``NoSpace``.
     """
 
     def __init__(
@@ -142,23 +143,21 @@ class Bringing:
     def _parted(self, cancel: Cancel) -> Brought:
         self._part = part = Part(self._folder, self._key)
         keeps = False
-        transfer = Transfer(self._origin, part, self._means, self.meter, self._begun)
+        transfer = Transfer(self._origin, part, self._means, self.meter, self._make_room)
         try:
             with telling_plainly():
                 brought = self._checked(part.path, transfer.run(cancel))
             keeps = True
         except BaseException as error:
-            keeps = part.can_resume and not isinstance(error, (NoSpace, WrongContent, _Changed))
+            may_go_on = isinstance(error, (StorageError, Cancelled))
+            is_useless = isinstance(error, (NoSpace, WrongContent, UnsupportedURL))
+            keeps = may_go_on and not is_useless and part.can_resume and part.is_noted
             raise
         finally:
             part.close()
             if not keeps:
                 part.discard()
         return brought
-
-    def _begun(self, info: ObjectInfo) -> None:
-        if info.size is not None and self._part is not None:
-            self._make_room(info.size - self._part.done)
 
     def _checked(self, path: Path, info: ObjectInfo) -> Brought:
         size = sync(path)

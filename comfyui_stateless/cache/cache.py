@@ -13,10 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import AccessDenied, StorageError, TransferFailed
+from ..errors import AccessDenied, StorageError, Unavailable
 from ..naming import redacted
 from ..storage.auth import Auth, Credential
 from ..storage.base import Backend, Cancel, Cancelled, ObjectInfo
+from ..texts import cut_short
 from . import eviction
 from .access import Access, access_for
 from .bring import Bringing, Wanted
@@ -176,6 +177,7 @@ class Cache:
 
         Raises:
             StorageError: It cannot be had, or is not what is wanted.
+            Unavailable: The cache was closed before it came.
         """
         began = time.perf_counter()
         wanted = Wanted(sha256.lower() if sha256 else None, refuse_html, media)
@@ -195,13 +197,17 @@ class Cache:
         """Keep the file that a link leads to until what is returned is called.
 
         None where it leads to no file of the cache.
+
+        Raises:
+            StorageError: The folder cannot be used.
         """
         holds = self._shelf.holds
-        cached = await run_to_end(
-            self._threads.files,
-            partial(self._shelf.take_linked, path),
-            undo=lambda taken: None if taken is None else holds.drop(taken.key),
-        )
+        with telling_plainly():
+            cached = await run_to_end(
+                self._threads.files,
+                partial(self._shelf.take_linked, path),
+                undo=lambda taken: None if taken is None else holds.drop(taken.key),
+            )
         return None if cached is None else partial(holds.drop, cached.key)
 
     async def inspect(
@@ -236,7 +242,7 @@ class Cache:
         try:
             return await flight.wait(partial(self._held_lease, request, began))
         except Cancelled:
-            raise TransferFailed(f"The server ends before {redacted(request.url)} came.") from None
+            raise Unavailable(f"The server ends before {redacted(request.url)} came.") from None
 
     async def _bring(self, request: _Request, folder: str | None, cancel: Cancel) -> _Arrival:
         """Fetch a file, alone among all processes; it is held once for whom it is returned to."""
@@ -357,7 +363,10 @@ class Cache:
         lock = self._digests.setdefault(cached.key, asyncio.Lock())
         try:
             async with lock:
-                return await run_to_end(self._threads.files, partial(self._shelf.digest, cached))
+                with telling_plainly():
+                    return await run_to_end(
+                        self._threads.files, partial(self._shelf.digest, cached)
+                    )
         finally:
             if not lock.locked():
                 self._digests.pop(cached.key, None)
@@ -390,7 +399,12 @@ class Cache:
     def _tell_downloaded(self, request: _Request, cached: Cached, seconds: float) -> None:
         url = redacted(request.url)
         self._counts.downloads += 1
-        log.info("Downloaded %s: %d bytes in %.2f s", ascii(url), cached.size, seconds)
+        log.info(
+            "Downloaded %s: %d bytes in %.2f s",
+            ascii(cut_short(url)),
+            cached.size,
+            seconds,
+        )
         if self._on_downloaded is not None:
             self._on_downloaded(FileEvent(url, cached.path, cached.size, seconds))
 
@@ -425,7 +439,8 @@ class Cache:
 
     async def _add_link(self, cached: Cached, link: Path) -> None:
         add = partial(self._shelf.add_link, cached, link)
-        await run_to_end(self._threads.files, add)
+        with telling_plainly():
+            await run_to_end(self._threads.files, add)
 
 
 def _release(lock: Lock | None) -> None:

@@ -117,7 +117,7 @@ def _delete(folder: Path, candidate: _Candidate) -> FileEvent | None:
 
 def remove_link(link: Path, path: Path) -> None:
     """Remove a symbolic link if it still leads to a file."""
-    with suppress(OSError):
+    with suppress(OSError, ValueError):  # a record may have been edited: names can be none
         if link.readlink() == path:
             link.unlink()
 

@@ -35,11 +35,19 @@ class Lease:
     _add_link: Callable[[Path], Awaitable[None]] = field(repr=False)
 
     async def digest(self) -> str:
-        """Return the SHA-256 of the content in lower-case hex; computed once for each file."""
+        """Return the SHA-256 of the content in lower-case hex; computed once for each file.
+
+        Raises:
+            StorageError: The file cannot be read.
+        """
         return await self._digest()
 
     async def add_link(self, path: Path) -> None:
-        """Remember a symbolic link that leads to the file, so that it is deleted with the file."""
+        """Remember a symbolic link that leads to the file, so that it is deleted with the file.
+
+        Raises:
+            StorageError: That cannot be written down.
+        """
         await self._add_link(path)
 
     def release(self) -> None:

@@ -8,7 +8,6 @@ the origin vouches for, nothing is carried on: bytes of two versions never meet 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import sys
@@ -17,9 +16,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, replace
 from pathlib import Path
+from typing import Any
 
-from ..errors import NoSpace, StorageError
+from ..errors import FolderFailed, NoSpace
 from ..storage.base import Digest, ObjectInfo, Span
+from ..wire import own_json
 from .own import open_own, read_own
 from .records import replace_file
 
@@ -123,6 +124,11 @@ class Part:
         """Whether the origin can be asked for what is missing."""
         return self.info is not None and self.info.has_ranges and self.info.version is not None
 
+    @property
+    def is_noted(self) -> bool:
+        """Whether it says on the disk how to go on; it may not have been possible to write that."""
+        return self._state_path.exists()
+
     def take(self, *, split: bool) -> Gap | None:
         """Return a gap to fill that nobody fills, or the back half of the largest; None if neither.
 
@@ -194,7 +200,7 @@ def require_space(folder: Path, size: int) -> None:
     """
     if (free := shutil.disk_usage(folder).free) < size + MARGIN_BYTES:
         raise NoSpace(
-            f"The disk of CACHE_DIR is too full: {size} bytes are still to come and {free} are "
+            f"The disk of CACHE_DIR is too full: at least {size} bytes are still to come and {free} are "
             f"free, of which {MARGIN_BYTES} stay so. Make room or set LRU_CACHE_SIZE_GB.",
             details={"needed_bytes": size, "free_bytes": free},
         )
@@ -206,14 +212,14 @@ def telling_plainly() -> Iterator[None]:
 
     Raises:
         NoSpace: The disk is full.
-        StorageError: The folder cannot be used.
+        FolderFailed: The folder cannot be used.
     """
     try:
         yield
     except OSError as error:
         if error.errno in _FULL:
             raise NoSpace("The disk of CACHE_DIR was full before the download was done.") from error
-        raise StorageError(f"CACHE_DIR cannot be used: {error.strerror or error}.") from error
+        raise FolderFailed(f"CACHE_DIR cannot be used: {error.strerror or error}.") from error
 
 
 def publish(part: Path, key: str, path: Path) -> None:
@@ -221,6 +227,12 @@ def publish(part: Path, key: str, path: Path) -> None:
     part.replace(path)
     _state_path(path.parent, key).unlink(missing_ok=True)
     _sync_folder(path.parent)
+
+
+def discard_useless(part: Path, key: str) -> None:
+    """Delete what could not get its name, unless a download can go on with it."""
+    if not _state_path(part.parent, key).exists():
+        part.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> int:
@@ -249,20 +261,48 @@ def _state(info: ObjectInfo, gaps: list[tuple[int, int | None]]) -> dict[str, ob
 def _load(path: Path, there: int) -> tuple[ObjectInfo, list[Gap]] | None:
     """Return what was noted of a file with ``there`` bytes, None if that cannot be relied on."""
     try:
-        state = json.loads(read_own(path))
+        state = own_json(read_own(path))
+        gaps = _gaps(state["gaps"], state["size"])
         info = ObjectInfo(
             size=state["size"],
-            version=str(state["version"]),
+            version=_text(state["version"]),
             has_ranges=True,
-            filename=state["filename"],
-            media_type=state["mediaType"],
+            filename=_text(state["filename"]),
+            media_type=_text(state["mediaType"]),
             digest=Digest(*state["digest"]) if state["digest"] else None,
         )
-        gaps = [Gap(int(start), end) for start, end in state["gaps"]]
         last = max((g.start for g in gaps if g.end == info.size), default=info.size or 0)
     except (OSError, ValueError, LookupError, TypeError):
         return None
     return (info, gaps) if there >= last else None
+
+
+def _text(noted: Any) -> str | None:
+    if noted is not None and not isinstance(noted, str):
+        raise TypeError(noted)
+    return noted
+
+
+def _gaps(noted: Any, size: Any) -> list[Gap]:
+    """Read gaps, which lie inside of the object and nowhere over one another.
+
+    Raises:
+        ValueError, TypeError: They do not: somebody has edited what was noted.
+    """
+    gaps = [Gap(start, end) for start, end in noted]
+    numbers = [size, *(number for gap in gaps for number in (gap.start, gap.end))]
+    if {type(number) for number in numbers} - {int, type(None)}:
+        raise TypeError(noted)
+    if size is None:
+        if len(gaps) != 1 or gaps[0].start < 0 or gaps[0].end is not None:
+            raise ValueError(noted)
+        return gaps
+    reached = 0
+    for start, end in sorted((gap.start, gap.end or 0) for gap in gaps):
+        if not reached <= start < end <= size:
+            raise ValueError(noted)
+        reached = end
+    return gaps
 
 
 if sys.platform == "win32":

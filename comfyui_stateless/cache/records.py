@@ -6,7 +6,6 @@ product (``authRequired``, ``url``, ``cachedAt``), so that both can share a fold
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from ..wire import to_json
+from ..wire import own_json, to_json
 from .locks import locked
 from .own import open_own, read_own
 
@@ -59,7 +58,7 @@ def record_path(path: Path) -> Path:
 def read(path: Path) -> Record | None:
     """Return the record of a cached file, None where it has none that can be read."""
     try:
-        fields = json.loads(read_own(record_path(path)))
+        fields = own_json(read_own(record_path(path)))
         return Record(
             auth_required=bool(fields["authRequired"]),
             url=str(fields.get("url", "")),

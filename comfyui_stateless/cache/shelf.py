@@ -10,13 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from ..errors import StorageError
 from ..media import is_html
 from ..naming import redacted
 from . import records
 from .bring import Brought, file_digest
 from .locks import Holds, try_lock, use_lock
 from .names import SNIFF_BYTES, extension_for, is_content, key_in, key_of
-from .part import publish, telling_plainly
+from .part import discard_useless, publish, telling_plainly
 from .records import Record
 
 
@@ -50,6 +51,9 @@ class Cached(NamedTuple):
 
 _Stamp = tuple[int, int, int]
 
+KNOWN = 4096
+"""Files whose records are remembered; those of others are read again."""
+
 
 class Shelf:
     """The folder of the cache.
@@ -62,6 +66,7 @@ class Shelf:
         self.folder = folder
         self.holds = Holds(folder)
         self._mutex = threading.Lock()
+        self._remembering = threading.Lock()
         self._known: dict[str, tuple[_Stamp, Cached]] = {}
 
     def take(self, key: str) -> Cached | None:
@@ -94,7 +99,11 @@ class Shelf:
             return self._search(key)
 
     def _search(self, key: str) -> Cached | None:
-        with os.scandir(self.folder) as entries:
+        try:
+            found_now = os.scandir(self.folder)
+        except FileNotFoundError:  # somebody has emptied the cache by deleting its folder
+            return None
+        with found_now as entries:
             paths = [
                 Path(entry.path)
                 for entry in entries
@@ -110,9 +119,16 @@ class Shelf:
         except FileNotFoundError:
             return None
         cached = Cached(key, path, stat.st_size, records.read(path))
-        self._known[key] = (_stamp(stat), cached)
+        self._remember(key, _stamp(stat), cached)
         _touch(path, stat)
         return cached
+
+    def _remember(self, key: str, stamp: _Stamp, cached: Cached) -> None:
+        with self._remembering:
+            self._known.pop(key, None)
+            self._known[key] = (stamp, cached)
+            if len(self._known) > KNOWN:
+                del self._known[next(iter(self._known))]
 
     def forget(self, key: str) -> None:
         """Leave no lock of a key that nobody uses and that has no file."""
@@ -129,8 +145,12 @@ class Shelf:
         Raises:
             StorageError: The folder cannot be written to.
         """
-        with telling_plainly():
-            return self._publish(brought, url, auth_required=auth_required)
+        try:
+            with telling_plainly():
+                return self._publish(brought, url, auth_required=auth_required)
+        except StorageError:
+            discard_useless(brought.path, key_of(url))
+            raise
 
     def _publish(self, brought: Brought, url: str, *, auth_required: bool) -> Cached:
         key, info = key_of(url), brought.info

@@ -29,6 +29,9 @@ BUFFER_BYTES = 1024 * 1024
 LARGE_BYTES = 64 * 1024 * 1024
 """Missing bytes from which more than one connection is considered."""
 
+ROOM_BYTES = 4 * 1024 * 1024
+"""Bytes after which it is seen again whether the disk has room: others write to it too."""
+
 SAVE_S = 0.5
 """Seconds between two notes of what is there; a kill costs at most as much."""
 
@@ -61,8 +64,8 @@ class Transfer:
     """Fills a part from its origin.
 
     Args:
-        begun: Called with what the origin says before an object's first byte is kept; what it
-            raises ends the transfer.
+        make_room: Called with the bytes that are known to come before an object's first one is
+            kept, and with 0 now and then while they come; what it raises ends the transfer.
     """
 
     def __init__(
@@ -71,13 +74,13 @@ class Transfer:
         part: Part,
         means: Means,
         meter: Meter,
-        begun: Callable[[ObjectInfo], None],
+        make_room: Callable[[int], None],
     ) -> None:
         self._origin = origin
         self._part = part
         self._means = means
         self._meter = meter
-        self._begun = begun
+        self._make_room = make_room
 
     def run(self, cancel: Cancel) -> ObjectInfo:
         """Fetch what is missing, also over several tries; return what the origin says.
@@ -111,7 +114,9 @@ class Transfer:
             if self._part.is_whole:
                 self._confirm(inner)
             if not self._part.is_whole:
-                _Crew(self._origin, self._part, self._means, self._meter, inner).run(self._begun)
+                _Crew(
+                    self._origin, self._part, self._means, self._meter, self._make_room, inner
+                ).run()
         cancel.check()
 
     def _confirm(self, cancel: Cancel) -> None:
@@ -126,12 +131,20 @@ class _Crew:
     """The connections of one try. The first one leads; only it may start the part anew."""
 
     def __init__(
-        self, origin: Origin, part: Part, means: Means, meter: Meter, cancel: Cancel
+        self,
+        origin: Origin,
+        part: Part,
+        means: Means,
+        meter: Meter,
+        make_room: Callable[[int], None],
+        cancel: Cancel,
     ) -> None:
         self._origin = origin
         self._part = part
         self._means = means
         self._meter = meter
+        self._make_room = make_room
+        self._room_at = meter.received
         self._cancel = cancel
         self._mutex = threading.Lock()
         self._governor = Governor()
@@ -143,10 +156,10 @@ class _Crew:
         self._saved = time.monotonic()
         self._saving: Future[None] | None = None
 
-    def run(self, begun: Callable[[ObjectInfo], None]) -> None:
+    def run(self) -> None:
         """Fill the part; raise what kept that from being done."""
         try:
-            self._lead(begun)
+            self._lead()
             self._join(leads=True)
         except BaseException as error:  # noqa: BLE001 - raised below, or what outranks it
             self._fail(error)
@@ -176,7 +189,7 @@ class _Crew:
         with self._mutex:
             return list(self._helpers)
 
-    def _lead(self, begun: Callable[[ObjectInfo], None]) -> None:
+    def _lead(self) -> None:
         part, origin = self._part, self._origin
         gap = part.take(split=False) if part.can_resume else None
         span = gap.span(part.info) if gap is not None and part.info is not None else None
@@ -184,7 +197,7 @@ class _Crew:
         try:
             with origin.backend.open(origin.url, origin.auth, span, self._cancel) as download:
                 gap = self._settle(download, gap)
-                begun(download.info)
+                self._make_room(max(0, (download.info.size or 0) - part.done))
                 self._copy(download, gap, leads=True)
         except TransferFailed as error:
             # Alone, it had better lead again: only who leads can begin anew.
@@ -252,7 +265,15 @@ class _Crew:
                 return
             self._part.fill(gap, buffer[:count])
             self._meter.add(count)
+            self._keep_room()
             self._tick()
+
+    def _keep_room(self) -> None:
+        """See that the disk does not fill up on the way, whoever fills it."""
+        received = self._meter.received
+        if received - self._room_at >= ROOM_BYTES:
+            self._room_at = received
+            self._make_room(0)
 
     def _end(self, gap: Gap) -> None:
         if gap.end is not None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from .fetching import Brought, Fetcher, Tell, linked_name
 from .given import Given, Uploaded, inline_file, uploaded
 from .together import all_or_first_error
-from .wanted import UPLOAD, Wanted, find, is_address, refused, texts
+from .wanted import UPLOAD, Wanted, failed, find, is_address, texts
 
 __all__ = [
     "UPLOAD", "Brought", "Fetcher", "Given", "Tell", "Uploaded", "Wanted", "all_or_first_error",
-    "find", "inline_file", "is_address", "linked_name", "refused", "texts", "uploaded",
+    "failed", "find", "inline_file", "is_address", "linked_name", "texts", "uploaded",
 ]  # fmt: skip

@@ -20,14 +20,14 @@ from ..engine import (
     RepositoryInput,
     Workspace,
 )
-from ..errors import InvalidInput, StorageError, full_disk
+from ..errors import FolderFailed, InvalidInput, StorageError, full_disk
 from ..media import HEAD_BYTES, UNKNOWN, extension, is_recognised, media_type
 from ..naming import safe_id
 from ..repositories import Repositories
 from ..storage.auth import Credential
 from .given import Given, inline_file, uploaded
 from .together import all_or_first_error
-from .wanted import UPLOAD, WRAPPED, Wanted, is_address, named_models, refused
+from .wanted import UPLOAD, WRAPPED, Wanted, failed, is_address, named_models
 
 log = logging.getLogger("comfyui_stateless.inputs")
 
@@ -137,7 +137,8 @@ class Fetcher:
         Raises:
             InvalidInput: It cannot be had, or is no file of a kind that the input takes.
             NoSpace: A disk that it has to be put on is full.
-            StorageError: It went missing meanwhile, or a folder cannot be written to.
+            FolderFailed: It went missing meanwhile, or a folder cannot be read or written to.
+            OutOfDescriptors: No further connection can be made now.
         """
         fetch = _Fetch(self._cache, wanted.location, given.credentials, workspace, tell)
         try:
@@ -153,10 +154,10 @@ class Fetcher:
             value = await self._engine.add_input(files, wanted.slot.form, workspace)
             return Brought(value, tuple(files))
         except (StorageError, InvalidInput) as error:
-            raise refused(wanted, error.message, error.code, error.details) from error
+            raise failed(wanted, error) from error
         except OSError as error:
             log.error("Input %s: %s", ascii(wanted.location), ascii(str(error)))
-            failure = full_disk(error) or StorageError(
+            failure = full_disk(error) or FolderFailed(
                 "What the input needs cannot be read from CACHE_DIR, or put into ComfyUI's "
                 f"folders: {error.strerror}."
             )

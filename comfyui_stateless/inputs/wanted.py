@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..engine import FileForm, FileInput, Graph, MediaInput, ModelInput
-from ..errors import InvalidInput
+from ..errors import InvalidInput, StatelessError, StorageError
 from ..inline import is_inline
 
 UPLOAD = "upload://"
@@ -134,6 +134,14 @@ def _is_wanted_media(
         "this is no file in ComfyUI's folders, no URL that can be fetched, no data URL, and no "
         "base64 of a file of a known type",
     )
+
+
+def failed(wanted: Wanted, error: StorageError | InvalidInput) -> StatelessError:
+    """Return the error for an input, with its place: the request's, or else the server's own."""
+    if isinstance(error, StorageError) and error.is_servers:
+        error.location = wanted.location
+        return error
+    return refused(wanted, error.message, error.code, error.details)
 
 
 def refused(

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import SecretStr
 
@@ -44,6 +44,13 @@ class Pointer:
     size: int
 
 
+class _Action(NamedTuple):
+    """Where a file is, and the headers that it is given for."""
+
+    url: str
+    headers: Mapping[str, SecretStr]
+
+
 def fetch_large_files(folder: Path, place: Place, client: Client, cancel: Cancel) -> None:
     """Replace the pointers in a clone by what they stand for.
 
@@ -61,7 +68,7 @@ def fetch_large_files(folder: Path, place: Place, client: Client, cancel: Cancel
         batch = pointers[start : start + BATCH_SIZE]
         actions = _actions(batch, place, client, cancel)
         for pointer in batch:
-            _fetch(pointer, actions.get(pointer.sha256, {}), place, client, cancel)
+            _fetch(pointer, actions.get(pointer.sha256), place, client, cancel)
 
 
 def _pointers(folder: Path) -> Iterator[Pointer]:
@@ -76,7 +83,7 @@ def _pointers(folder: Path) -> Iterator[Pointer]:
 
 def _actions(
     pointers: Sequence[Pointer], place: Place, client: Client, cancel: Cancel
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, _Action | None]:
     """Ask the server where to get the files; return its answer for each SHA-256."""
     wanted = [{"oid": pointer.sha256, "size": pointer.size} for pointer in pointers]
     question = {"operation": "download", "transfers": ["basic"], "objects": wanted}
@@ -92,9 +99,22 @@ def _actions(
         raise_for(response.status, f"{place.target.redacted} (its LFS server)")
         answer = _read(response)
     try:
-        return {entry["oid"]: entry for entry in json.loads(answer)["objects"]}
-    except (ValueError, LookupError, TypeError):
+        return {entry["oid"]: _action(entry) for entry in json.loads(answer)["objects"]}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise TransferFailed(f"{place.target.redacted} has no LFS server.") from None
+
+
+def _action(entry: Mapping[str, Any]) -> _Action | None:
+    """Return how to get a file, None where it is not there.
+
+    Raises:
+        LookupError, TypeError, AttributeError: The entry is none.
+    """
+    download = (entry.get("actions") or {}).get("download")
+    if not download:
+        return None
+    header = (download.get("header") or {}).items()
+    return _Action(str(download["href"]), {str(k): SecretStr(str(v)) for k, v in header})
 
 
 def _read(response: Response) -> bytes:
@@ -105,14 +125,12 @@ def _read(response: Response) -> bytes:
 
 
 def _fetch(
-    pointer: Pointer, entry: Mapping[str, Any], place: Place, client: Client, cancel: Cancel
+    pointer: Pointer, action: _Action | None, place: Place, client: Client, cancel: Cancel
 ) -> None:
     name = f"{place.target.redacted}: the large file {pointer.path.name}"
-    action = (entry.get("actions") or {}).get("download")
-    if not action:
+    if action is None:
         raise ObjectNotFound(f"{name} is not on the LFS server.")
-    headers = {str(key): SecretStr(str(value)) for key, value in action.get("header", {}).items()}
-    request = Request("GET", str(action.get("href")), credentials=headers)
+    request = Request("GET", action.url, credentials=action.headers)
     for _ in range(ATTEMPTS - 1):
         with suppress(TransferFailed):
             return _write(pointer, request, name, client, cancel)
@@ -125,7 +143,8 @@ def _write(pointer: Pointer, request: Request, name: str, client: Client, cancel
     digest, buffer = hashlib.sha256(), memoryview(bytearray(BUFFER_BYTES))
     with client.request(request, cancel) as response, partial.open("wb") as file:
         raise_for(response.status, name)
-        while count := response.readinto(buffer):
+        # What is longer is something else, and may have no end.
+        while file.tell() <= pointer.size and (count := response.readinto(buffer)):
             digest.update(buffer[:count])
             file.write(buffer[:count])
     if digest.hexdigest() != pointer.sha256:

@@ -74,6 +74,21 @@ async def test_a_folder_that_cannot_be_written_to_is_told(
         await cache.fetch(url)
 
 
+@pytest.mark.parametrize("stuck", ["{}.bin.meta.part", "{}.state.part.part"])
+async def test_what_cannot_be_noted_or_named_is_not_left_where_nothing_goes_on_with_it(
+    origin: Origin, cache: Cache, folder: Path, stuck: str
+) -> None:
+    url = origin.put("/a.bin", noise(1000), cut_every=0 if "state" in stuck else None)
+    blocked = folder / stuck.format(key_of(url))
+    blocked.mkdir()
+    with pytest.raises(StorageError):
+        await cache.fetch(url)
+    assert [name for name in names(folder, "*.part") if name != blocked.name] == []
+    blocked.rmdir()
+    origin.files["/a.bin"].cut_every = None
+    assert (await cache.fetch(url)).path.read_bytes() == noise(1000)
+
+
 class OwnWay(HttpBackend):
     """A backend that brings objects whole, as the vendor's client for Xet does."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,16 @@ async def test_a_file_that_the_origin_has_no_more_is_not_used_without_a_record(
     (folder / f"{key_of(url)}.bin").write_bytes(noise(SIZE))
     with pytest.raises(StorageError):
         await cache.fetch(url)
+
+
+async def test_a_file_is_fetched_again_where_its_whole_folder_was_deleted_while_it_was_held(
+    origin: Origin, cache: Cache, folder: Path
+) -> None:
+    url = origin.put("/a.bin", noise(SIZE))
+    held = await cache.fetch(url)
+    shutil.rmtree(folder)
+    assert (await cache.fetch(url)).path.read_bytes() == noise(SIZE)
+    held.release()
 
 
 async def test_a_look_says_what_is_there_and_downloads_nothing(
