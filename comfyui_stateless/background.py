@@ -10,7 +10,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .engine import PromptResult
@@ -74,6 +74,7 @@ class Background:
         self._webhooks_for = webhooks_for
         self._books: _Books | None = None
         self._tasks: dict[asyncio.Task[None], Job | None] = {}
+        self._reading = asyncio.Lock()
 
     async def open(self) -> None:
         """Open the journal.
@@ -178,7 +179,9 @@ class Background:
         """
         await self._check(request)
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        task = self._begin(self._first(request, uploads, files.pop_all(), key, answer))
+        # Most come without files, and an empty stack takes 0.8 KB as long as the job waits.
+        kept = files.pop_all() if uploads else nullcontext()
+        task = self._begin(self._first(request, uploads, kept, key, answer))
         try:
             return await answer
         except asyncio.CancelledError:
@@ -274,7 +277,7 @@ class Background:
         self,
         request: PromptRequest,
         uploads: Mapping[str, Uploaded],
-        files: AsyncExitStack,
+        files: AbstractAsyncContextManager[object],
         key: IdempotencyKey | None,
         answer: asyncio.Future[Answer],
     ) -> None:
@@ -328,20 +331,23 @@ class Background:
     async def _taken_up(self, accepted: AcceptedJob) -> None:
         services, run_id = self._services, accepted.run_id
         refusal = _refusal(accepted, services.settings.max_attempts)
-        async with services.engine.workspace(str(uuid.uuid4())) as folder:
-            try:
-                contents = await self._journal.job_contents(run_id)
-                recorded = await asyncio.to_thread(contents.request.read)
-                resumed = recorded_request(recorded)
-            except (OSError, ValueError, LookupError) as error:
-                log.error("The record of run %s cannot be read: %s", run_id, error)
-                await self._journal.finish(run_id, unreadable_ending())
-                return
-            try:
-                uploads = await asyncio.to_thread(recorded_files, contents, folder.folder)
-            except OSError as error:
-                log.error("The files of run %s cannot be read: %s", run_id, error)
-                refusal, uploads = _files_lost(), {}
+        async with AsyncExitStack() as files:
+            async with self._reading:  # so they come to their turns in the order of acceptance
+                place = services.engine.workspace(str(uuid.uuid4()))
+                folder = await files.enter_async_context(place)
+                try:
+                    contents = await self._journal.job_contents(run_id)
+                    recorded = await asyncio.to_thread(contents.request.read)
+                    resumed = recorded_request(recorded)
+                except (OSError, ValueError, LookupError) as error:
+                    log.error("The record of run %s cannot be read: %s", run_id, error)
+                    await self._journal.finish(run_id, unreadable_ending())
+                    return
+                try:
+                    uploads = await asyncio.to_thread(recorded_files, contents, folder.folder)
+                except OSError as error:
+                    log.error("The files of run %s cannot be read: %s", run_id, error)
+                    refusal, uploads = _files_lost(), {}
             await self._resumed(resumed, run_id, uploads, refusal)
 
     async def _resumed(

@@ -84,6 +84,7 @@ async def run(
         )
         runnable = await engine.validate(prepared, workspace)
         await record.accepted(prepared)
+        del prepared  # what is needed of it is elsewhere, and a job may wait for long
         runnable.load_ahead()
     async with services.uploads.job(request.target) as uploading:
         begin_upload = None if request.target is None else uploading.begin

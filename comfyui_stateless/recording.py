@@ -7,7 +7,6 @@ are named ``upload://…`` in the graph, models go by their names in ComfyUI's f
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable, Mapping
 from itertools import chain, repeat
@@ -38,7 +37,7 @@ from .messages import messages_for
 from .outputs import described
 from .prepare import with_values
 from .requests import PromptRequest
-from .wire import to_json
+from .wire import own_json, to_json
 
 if TYPE_CHECKING:
     from .journal.journal import Journal
@@ -233,7 +232,7 @@ def recorded_request(recorded: bytes) -> Resumed:
     Raises:
         ValueError, LookupError: The record cannot be read.
     """
-    said = json.loads(recorded)
+    said = own_json(recorded)
     model: type[PromptRequest] = PromptRequest
     if "workflow" in said:
         # Imported here: making the model takes time, of which ComfyUI's start has little for us.

@@ -348,8 +348,11 @@ def graph(prefix: str | None = "picture") -> dict[str, Any]:
     }
 
 
-async def eventually(condition: Callable[[], bool], within_s: float = 5) -> None:
-    """Wait until ``condition`` holds; fail if it does not in time."""
+async def eventually(condition: Callable[[], bool], within_s: float = 10) -> None:
+    """Wait until ``condition`` holds; fail if it does not in time.
+
+    ``within_s`` is for machines with much else to do, unless a test says how soon it has to be.
+    """
     deadline = asyncio.get_running_loop().time() + within_s
     while not condition():
         assert asyncio.get_running_loop().time() < deadline, "it did not come to pass"

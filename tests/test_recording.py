@@ -114,6 +114,14 @@ def test_a_request_is_the_same_when_it_is_read_again(fields: dict[str, Any]) -> 
     assert recorded_reply(job.request) == accepted_reply(sent, graph("a_picture"))
 
 
+def test_a_record_is_read_whatever_a_pack_has_made_of_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = request()
+    job = new_job(sent, prepared(), None)
+    for name in ("dumps", "loads"):
+        monkeypatch.setattr(json, name, lambda *_, **__: {})
+    assert recorded_request(job.request).request.echo() == sent.echo()
+
+
 def test_a_record_has_files_in_place_of_what_was_fetched_and_names_of_models(
     tmp_path: Path,
 ) -> None:

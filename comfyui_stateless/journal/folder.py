@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import StorageError
+from .descriptors import Held, held
 
 MAX_PROCESSES = 64
 """Processes that can share a STATE_DIR."""
@@ -40,15 +41,34 @@ class Claim:
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
-        self._descriptor: int | None = descriptor
+        self._held: Held | None = held(descriptor)
         if hasattr(os, "register_at_fork"):
             _close_in_children(weakref.ref(self))
 
+    @property
+    def is_held(self) -> bool:
+        """Whether the lock is still ours: a node may have closed its descriptor."""
+        return self._held is not None and self._held.is_held
+
+    def renew(self) -> None:
+        """Take the lock again where a node has let go of it.
+
+        Raises:
+            StorageError: Another process has it meanwhile.
+            OSError: It cannot be locked.
+        """
+        if self.is_held:
+            return
+        descriptor = _locked(self.path)
+        if descriptor is None:
+            raise StorageError("Another process has taken over the journal in STATE_DIR.")
+        self._held = held(descriptor)
+
     def close(self) -> None:
         """Let go of the folder."""
-        if self._descriptor is not None:
-            descriptor, self._descriptor = self._descriptor, None
-            os.close(descriptor)
+        known, self._held = self._held, None
+        if known is not None and known.is_held:
+            os.close(known.number)
 
 
 def claim(folder: Path) -> Claim:
@@ -77,6 +97,12 @@ def abandoned(folder: Path, own: Path) -> Iterator[Claim]:
 
 
 def _claimed(path: Path) -> Claim | None:
+    descriptor = _locked(path)
+    return None if descriptor is None else Claim(path, descriptor)
+
+
+def _locked(path: Path) -> int | None:
+    """Return a descriptor with which the folder is ours, None where another process has it."""
     descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         is_ours = _locks(descriptor)
@@ -84,7 +110,7 @@ def _claimed(path: Path) -> Claim | None:
         os.close(descriptor)
         raise
     if is_ours:
-        return Claim(path, descriptor)
+        return descriptor
     os.close(descriptor)
     return None
 

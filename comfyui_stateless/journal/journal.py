@@ -7,7 +7,6 @@ all reading another's. When a method that records something has returned, it is 
 from __future__ import annotations
 
 import asyncio
-import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,13 +17,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import StorageError
-from ..wire import to_json
+from ..wire import own_json, to_json
 from . import records
 from .failures import translated
 from .files import Stored
 from .opening import Opened, opened
 from .records import WHOLE, ResultRow
-from .schema import DATABASE
 from .values import (
     AcceptedJob,
     Content,
@@ -69,19 +67,18 @@ class Journal:
     All methods raise ``StorageError`` where the disk fails, ``NoSpace`` where it is full.
 
     Attributes:
+        folder: The folder that this process owns.
         aside: Where a journal that was damaged lies, None if none was, or it was taken away.
     """
 
     def __init__(self, folder: Opened, limits: Limits, clock: Callable[[], float]) -> None:
-        self._claim = folder.claimed
+        self.folder = folder.path
         self.aside = folder.aside
         self._files = files = folder.files
         self._limits = limits
         self._clock = clock
-        self._write_side = folder.database
-        self._read_side = folder.reader
-        self._identity = _identity(folder.claimed.path / DATABASE)
-        self._writer = Writer(self._write_side, lambda db: records.purge(db, files))
+        self._database = folder.database
+        self._writer = Writer(self._database, lambda db: records.purge(db, files))
         self._reader = ThreadPoolExecutor(1, "stateless-journal-reader")
         self._copiers = ThreadPoolExecutor(COPIERS, "stateless-journal-copier")
 
@@ -98,11 +95,6 @@ class Journal:
             StorageError: The folder cannot be used; the message says why.
         """
         return cls(await asyncio.to_thread(opened, folder), limits or Limits(), clock)
-
-    @property
-    def folder(self) -> Path:
-        """The folder that this process owns."""
-        return self._claim.path
 
     async def close(self) -> None:
         """End what was begun, and let go of the folder."""
@@ -122,8 +114,8 @@ class Journal:
         await self._record({WHOLE: job.request, **job.files}, work)
 
     def _require_in_place(self) -> None:
-        """See that what is written is found after a restart: SQLite writes on to a deleted file."""
-        if _identity(self.folder / DATABASE) != self._identity:
+        """See that what is written is found after a restart."""
+        if not self._database.is_in_place:
             raise StorageError(
                 "The journal in STATE_DIR was deleted, moved or replaced while it is in use: until "
                 "the server is started again, it accepts no job that has to outlive it."
@@ -347,7 +339,10 @@ class Journal:
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         loop = asyncio.get_running_loop()
         with translated():
-            return await loop.run_in_executor(self._reader, work, self._read_side)
+            return await loop.run_in_executor(self._reader, self._database.read, work, self._remake)
+
+    def _remake(self) -> None:
+        self._writer.submit(lambda _: None).result()
 
     def _since(self) -> float:
         return self._clock() - self._limits.result_ttl_s
@@ -356,23 +351,12 @@ class Journal:
         self._copiers.shutdown()
         self._reader.shutdown()
         self._writer.close()
-        self._read_side.close()
-        self._write_side.close()
-        self._claim.close()
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what tells one file from another of the same name, None where there is none."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_dev, stat.st_ino
+        self._database.close()
 
 
 def _read_meta(whole: bytes) -> Any:
     try:
-        return json.loads(whole)
+        return own_json(whole)
     except ValueError:
         raise StorageError("What the journal kept of this job is damaged.") from None
 

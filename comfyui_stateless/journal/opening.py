@@ -10,27 +10,26 @@ from pathlib import Path
 
 from ..errors import StorageError
 from . import records
+from .database import Database, reading, remove_copies
 from .failures import translated
 from .files import Files
-from .folder import Claim, abandoned, claim
-from .schema import DATABASE, FILES, connect, last_aside, open_database, remove_database
+from .folder import abandoned, claim
+from .schema import DATABASE, FILES, last_aside, open_database, remove_database
 
 log = logging.getLogger("comfyui_stateless.journal")
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A folder that is ours, its files, and connections to its database.
+    """A folder that is ours, its files, and its database.
 
     Attributes:
-        reader: The connection that nothing is written with.
         aside: Where one that was damaged lies.
     """
 
-    claimed: Claim
+    path: Path
     files: Files
-    database: sqlite3.Connection
-    reader: sqlite3.Connection
+    database: Database
     aside: Path | None
 
 
@@ -45,6 +44,7 @@ def opened(folder: Path) -> Opened:
     with translated(folder), ExitStack() as undo:
         claimed = claim(folder)
         undo.callback(claimed.close)
+        remove_copies(claimed.path)
         database = open_database(claimed.path)
         undo.callback(database.close)
         files = Files(claimed.path / FILES)
@@ -52,11 +52,11 @@ def opened(folder: Path) -> Opened:
             with closing(left):
                 _take_over(left.path, database, files)
         files.sweep(lambda digest: records.is_needed(database, digest))
-        reader = connect(claimed.path)
+        reader = reading(claimed.path)
         undo.callback(reader.close)
-        reader.execute("PRAGMA query_only = ON")
+        both = Database(claimed, database, reader)
         undo.pop_all()
-        return Opened(claimed, files, database, reader, last_aside(claimed.path))
+        return Opened(claimed.path, files, both, last_aside(claimed.path))
 
 
 def _take_over(left: Path, database: sqlite3.Connection, files: Files) -> None:

@@ -139,7 +139,7 @@ def last_aside(folder: Path) -> Path | None:
 
 def remove_database(folder: Path) -> None:
     """Delete the database and the contents of a folder whose claim we hold."""
-    for path in _parts(folder):
+    for path in parts(folder):
         path.unlink(missing_ok=True)
     shutil.rmtree(folder / FILES, ignore_errors=True)
 
@@ -228,12 +228,12 @@ def _move_aside(folder: Path) -> Path:
         shutil.rmtree(old, ignore_errors=True)
     aside = folder / f"{_DAMAGED}{time.strftime('%Y%m%dT%H%M%S')}"
     aside.mkdir(mode=0o700)
-    for path in (*_parts(folder), folder / FILES):
+    for path in (*parts(folder), folder / FILES):
         if path.exists():
             path.rename(aside / path.name)
     return aside
 
 
-def _parts(folder: Path) -> tuple[Path, ...]:
-    """Return the database's files, those first without which the others say nothing."""
+def parts(folder: Path) -> tuple[Path, ...]:
+    """Return the files of a folder's database: itself, its log, the log's index."""
     return tuple(folder / f"{DATABASE}{suffix}" for suffix in ("", "-wal", "-shm"))

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from ..errors import StorageError
+from .database import Database
 
 T = TypeVar("T")
 
@@ -26,15 +27,22 @@ class _Unit(Generic[T]):
         self.future: Future[T] = Future()
         self._value: T | None = None
 
-    def run(self, database: sqlite3.Connection) -> bool:
-        """Do the work inside a transaction; say whether it is now for the commit to decide."""
-        if not self.future.set_running_or_notify_cancel():
+    def run(self, database: sqlite3.Connection, is_whole: Callable[[], bool]) -> bool:
+        """Do the work inside a transaction; say whether it is now for the commit to decide.
+
+        Raises:
+            sqlite3.Error: No unit can be done; each may be run again, in another transaction.
+        """
+        if self.future.done() or not (
+            self.future.running() or self.future.set_running_or_notify_cancel()
+        ):
             return False
         database.execute("SAVEPOINT unit")
         try:
             self._value = self.work(database)
         except (sqlite3.Error, LookupError, StorageError) as error:
-            if not database.in_transaction:  # SQLite has given up all of it, as on a full disk
+            # SQLite has given up all of it, as on a full disk, or its files are taken away.
+            if not database.in_transaction or not is_whole():
                 raise
             database.execute("ROLLBACK TO unit")
             database.execute("RELEASE unit")
@@ -57,13 +65,13 @@ class Writer:
     """Runs units of work on a connection, one after the other, on a thread of its own.
 
     Args:
-        database: Nobody else uses this connection until ``close`` has returned.
+        database: Nobody else uses the connection that writes until ``close`` has returned.
         after_commit: Called on the thread after each commit; what it raises is dropped.
     """
 
     def __init__(
         self,
-        database: sqlite3.Connection,
+        database: Database,
         after_commit: Callable[[sqlite3.Connection], None],
     ) -> None:
         self._database = database
@@ -100,8 +108,9 @@ class Writer:
         while (first := self._waiting.get()) is not None:
             units, is_last = self._together(first)
             self._commit(units)
-            with suppress(sqlite3.Error, OSError):
-                self._after_commit(self._database)
+            if self._database.is_whole:
+                with suppress(sqlite3.Error, OSError):
+                    self._after_commit(self._database.write_side)
             if is_last:
                 return
 
@@ -116,15 +125,31 @@ class Writer:
         return units, False
 
     def _commit(self, units: list[_Unit[Any]]) -> None:
+        """Do the units in one transaction, once more where a node took away its files meanwhile."""
         try:
-            self._database.execute("BEGIN IMMEDIATE")
-            done = [unit for unit in units if unit.run(self._database)]
-            self._database.execute("COMMIT")
-        except sqlite3.Error as error:
-            with suppress(sqlite3.Error):
-                self._database.execute("ROLLBACK")
+            try:
+                done = self._together_in(self._database.usable(), units)
+            except sqlite3.Error:
+                if self._database.is_whole:
+                    raise
+                done = self._together_in(self._database.usable(), units)
+        except (sqlite3.Error, StorageError, OSError) as error:
             for unit in units:
                 unit.failed(error)
         else:
             for unit in done:
                 unit.committed()
+
+    def _together_in(
+        self, database: sqlite3.Connection, units: list[_Unit[Any]]
+    ) -> list[_Unit[Any]]:
+        try:
+            database.execute("BEGIN IMMEDIATE")
+            done = [unit for unit in units if unit.run(database, lambda: self._database.is_whole)]
+            database.execute("COMMIT")
+        except sqlite3.Error:
+            if self._database.is_whole:
+                with suppress(sqlite3.Error):
+                    database.execute("ROLLBACK")
+            raise
+        return done

@@ -356,7 +356,7 @@ async def test_the_database_is_safe_and_shrinks(journal: Journal) -> None:
         assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
     finally:
         connection.close()
-    assert journal._write_side.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert journal._database.write_side.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
 async def test_space_of_what_is_deleted_is_given_back(
@@ -479,7 +479,7 @@ async def test_a_folder_that_cannot_be_made_is_an_error_of_ours(
 
 
 async def test_a_locked_database_is_an_error_and_passes(journal: Journal, tmp_path: Path) -> None:
-    journal._write_side.execute("PRAGMA busy_timeout = 50")
+    journal._database.write_side.execute("PRAGMA busy_timeout = 50")
     other = sqlite3.connect(journal.folder / "journal.sqlite3", isolation_level=None)
     try:
         other.execute("BEGIN IMMEDIATE")
@@ -516,12 +516,12 @@ async def test_a_journal_that_would_not_be_found_again_accepts_no_job(
 
 async def test_a_full_disk_is_an_error_and_loses_nothing(journal: Journal) -> None:
     await journal.accept(job("one"))
-    pages = journal._write_side.execute("PRAGMA page_count").fetchone()[0]
-    journal._write_side.execute(f"PRAGMA max_page_count = {pages + 1}")
+    pages = journal._database.write_side.execute("PRAGMA page_count").fetchone()[0]
+    journal._database.write_side.execute(f"PRAGMA max_page_count = {pages + 1}")
     more = (journal.accept(job(f"{n}", request=b"x" * INLINE_BYTES)) for n in range(50))
     with pytest.raises(NoSpace):
         await asyncio.gather(*more)
-    journal._write_side.execute("PRAGMA max_page_count = 1000000")
+    journal._database.write_side.execute("PRAGMA max_page_count = 1000000")
     await journal.accept(job("last"))
     runs = [j.run_id for j in await journal.unfinished()]
     assert (runs[0], runs[-1]) == ("one", "last")

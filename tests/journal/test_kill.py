@@ -72,7 +72,7 @@ async def test_a_process_that_is_killed_keeps_its_promises(tmp_path: Path) -> No
             assert read(result.files["output"]) == LARGE + run_id.encode()
 
         on_disk = {path.name for path in (folder / "files").iterdir()}
-        rows = journal._read_side.execute("SELECT DISTINCT digest FROM contents")
+        rows = journal._database.read_side.execute("SELECT DISTINCT digest FROM contents")
         assert on_disk == {digest for (digest,) in rows if digest}
         assert len(said["accepted"]) >= KILLS
     finally:
