@@ -26,6 +26,7 @@ from .host.mount import (
     mount,
     prompt_server,
     require_hosts,
+    taken_routes,
 )
 from .inputs import Fetcher
 from .jobs import Jobs
@@ -41,7 +42,6 @@ from .storage.policy import Policy
 from .system_events import SystemEvents
 from .uploads import Uploads
 from .warmup import get_ready
-from .workflows.collection import Workflows
 
 if TYPE_CHECKING:
     from .journal.journal import Journal
@@ -177,9 +177,27 @@ def _webhooks(settings: Settings, key: bytes | None, journal: Journal) -> Webhoo
     return Webhooks(journal, Policy(settings.http), options)
 
 
-async def _get_ready(services: Services, background: Background, workflows: Workflows) -> None:
+async def _get_ready(services: Services, background: Background, app: web.Application) -> None:
+    if reason := await _taken(app):
+        services.readiness.fail(reason)
+        return
+    workflows = app[WORKFLOWS]
     await get_ready(services, background, workflows.warm_up_with)
     await workflows.edition()  # loads the files, and says in the log what is wrong with them
+
+
+async def _taken(app: web.Application) -> str | None:
+    """Say that other packs answer some of our routes, in the log with their names."""
+    try:
+        taken = await taken_routes(app)
+    except Exception:
+        log.exception("Whether another pack has taken a route of the stateless API is not known")
+        return None
+    if not taken:
+        return None
+    text = f"Another pack has taken {', '.join(taken)} of the stateless API"
+    log.error("%s: %s. Nothing is run until it is removed.", text, ", ".join({*taken.values()}))
+    return f"{text}; the log names it."
 
 
 async def _start(
@@ -188,7 +206,7 @@ async def _start(
     # Beside the server, not before it: the probes answer while the warm-up runs.
     metrics.start()
     tasks = app[TASKS]
-    tasks.append(asyncio.create_task(_get_ready(services, background, app[WORKFLOWS])))
+    tasks.append(asyncio.create_task(_get_ready(services, background, app)))
     Drain(services, background).install()
     if on_saladcloud():
         url = services.settings.salad_metadata_url

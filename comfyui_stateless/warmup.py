@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import chain, repeat
+from pathlib import Path
+from types import ModuleType
 
 from .background import Background
 from .config import Settings
@@ -62,11 +65,34 @@ async def get_ready(services: Services, background: Background, note: Note = _fo
         log.error("The server cannot get ready: %s", error.message)
         readiness.fail(error.message)
     except Exception as error:
-        log.exception("The server cannot get ready")
-        readiness.fail(f"The server cannot get ready: {error}.")
+        if (reason := _unusable_code(error)) is not None:
+            log.error("The server cannot get ready: %s", reason)
+        else:
+            log.exception("The server cannot get ready")
+            reason = f"{error}."
+        readiness.fail(f"The server cannot get ready: {reason}")
     else:
         readiness.enter(Phase.READY)
         log.info("The stateless API is ready")
+
+
+def _unusable_code(error: Exception) -> str | None:
+    """Return, in a line, which module cannot be used; None if the error is of another kind.
+
+    Some are imported only now: a pack may have put its own in their place, or uninstalled one.
+    """
+    is_module = isinstance(error, AttributeError) and isinstance(error.obj, ModuleType)
+    if not is_module and not isinstance(error, (ImportError, SyntaxError)):
+        return None
+    place = getattr(error, "filename", None) or getattr(error, "path", None)
+    if is_module and isinstance(error, AttributeError):
+        place = getattr(error.obj, "__file__", None)
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    needed = Path(__file__).resolve().parents[1] / "requirements.txt"
+    return (
+        f"{said}{f' ({place})' if place else ''}. A pack may have changed or hidden it. "
+        f"Get what is needed: {sys.executable} -m pip install -r {needed}"
+    )
 
 
 async def _resume(background: Background, readiness: Readiness) -> None:

@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "comfyui_stateless"
 
 LAYERS = [
     [
+        "texts",
         "errors",
         "wire",
         "naming",

@@ -12,6 +12,7 @@ import nodes
 
 from ..engine import FileInput, MediaInput, NodeClass
 from .capture import PREFIX
+from .nonce import NONCE
 from .probe import Probe
 from .slots import Inputs, file_inputs, has_marks
 
@@ -104,19 +105,31 @@ def _listed(folder: str) -> Sequence[str]:
 
 def _described(registered: Any) -> NodeClass:
     is_output = getattr(registered, "OUTPUT_NODE", False) is True
-    spec = _prefix_spec(registered) if is_output else None
+    inputs = _inputs_of(registered) if is_output else {}
+    spec = _prefix_spec(inputs)
     options = spec[1] if spec and len(spec) > 1 and isinstance(spec[1], dict) else {}
     default = options.get("default")
     return NodeClass(
         is_output=is_output,
         has_prefix=spec is not None,
         default_prefix=default if isinstance(default, str) else None,
+        takes_any_input=_takes_any(registered, inputs),
     )
 
 
-def _prefix_spec(registered: Any) -> Any:
-    inputs = _inputs_of(registered)
+def _prefix_spec(inputs: Inputs) -> Any:
     for group in (inputs.get("required"), inputs.get("optional")):
         if isinstance(group, dict) and PREFIX in group:
             return group[PREFIX]
     return None
+
+
+def _takes_any(registered: Any, inputs: Inputs) -> bool:
+    if getattr(registered, "ACCEPT_ALL_INPUTS", False) is True:
+        return True
+    return any(isinstance(group, dict) and _has_all(group) for group in inputs.values())
+
+
+def _has_all(group: Mapping[str, Any]) -> bool:
+    """Say whether a group of inputs is a pack's kind of dict that claims to have every name."""
+    return NONCE in group

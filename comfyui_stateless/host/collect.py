@@ -144,8 +144,9 @@ class Files:
         self, node_id: str, entry: Mapping[str, str], base: Path, path: Path
     ) -> NodeFile:
         parts = path.relative_to(base).parts
-        name = PurePath(*parts[parts.index(self._folder.name) + 2 :]).as_posix()
-        return NodeFile(node_id, name, _is_temp(entry), path)
+        # Without a name of its own a file lies beside the node's folder, named like that.
+        below = parts[parts.index(self._folder.name) + 2 :] or parts[-1:]
+        return NodeFile(node_id, PurePath(*below).as_posix(), _is_temp(entry), path)
 
     def _own_name(self, name: PurePath) -> str:
         prefix = self._plan.name_prefix

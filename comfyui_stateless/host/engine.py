@@ -34,12 +34,14 @@ from .cancel import Canceller
 from .capture import Savers
 from .catalog import Catalog
 from .definitions import definitions
+from .descriptors import Descriptors
 from .discretion import Discretion
 from .events import Events
 from .failures import breaks_device
 from .files import Folders, RunFolder, sweep
 from .inputs import InputFiles, find_file
 from .learn import Expanders
+from .leftovers import Leftovers
 from .models import CODE_FOLDER, ModelFolders
 from .mount import PREFIX
 from .previews import SUPPORT
@@ -71,7 +73,7 @@ class ComfyEngine:
         self._server = server
         self._runs = Runs()
         self._catalog = Catalog()
-        self._folders = Folders()
+        self._folders = Folders(Leftovers().take)
         self._inputs = InputFiles()
         self._model_folders = ModelFolders(cache_folder)
         self._expanders = Expanders()
@@ -80,6 +82,7 @@ class ComfyEngine:
         self._ahead = Ahead(self._runs)
         self._strays = Strays()
         self._canceller = Canceller(server, self._watchdog.breaks)
+        self._descriptors = Descriptors(self._watchdog.ends)
         self._events = Events(server, self._runs, self._expanders, self._tell_status)
         self.on_status: Callable[[Mapping[str, Any]], None] | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -226,6 +229,7 @@ class ComfyEngine:
 
     def _watch(self) -> None:
         if self._watching is None or self._watching.done():
+            self._descriptors.watch()
             self._watching = asyncio.ensure_future(self._watched())
 
     async def _watched(self) -> None:

@@ -19,7 +19,8 @@ from comfy_execution.graph import DynamicPrompt
 from comfy_execution.progress import WebUIProgressHandler
 
 from .learn import Expanders
-from .plan import NONCE, is_output
+from .nonce import NONCE
+from .plan import is_output
 from .process import Process
 from .runs import CLIENT, Run, Runs
 
@@ -72,6 +73,7 @@ class Events:
             return
         setattr(self._server, INSTALLED, True)
         self._is_installed = True
+        self._server.add_on_prompt_handler(self._with_own_id)
         self.hold()
         original = DynamicPrompt.get_original_prompt
 
@@ -118,6 +120,12 @@ class Events:
         if not any(queue.task_done is known for known in self._task_dones):
             queue.task_done = self._wrapped_task_done(_method(queue, "task_done"))
             self._task_dones.append(queue.task_done)
+
+    def _with_own_id(self, posted: dict[str, Any]) -> dict[str, Any]:
+        """Have a prompt of somebody else not take the id of a run: it would be taken for that run."""
+        if isinstance(posted.get("prompt_id"), str) and self._runs.get(posted["prompt_id"]):
+            del posted["prompt_id"]
+        return posted
 
     def _is_told(self) -> bool:
         """Say whether what is sent comes by us, by sending something to nobody."""

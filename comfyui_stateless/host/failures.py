@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..engine import NodeText
 from ..errors import (
     ExecutionError,
     ExecutionInterrupted,
@@ -18,6 +19,9 @@ from .plan import Plan, dangling_link
 
 MAX_MESSAGE = 10_000
 """Characters of a node's own message that are passed on."""
+
+BLOCKED = "ExecutionBlocked"
+"""What ComfyUI has for a type of exception where nothing was raised and a node did not run."""
 
 _MEMORY_TYPE = re.compile(r"(^|\.)(OutOfMemoryError|MemoryError)$")
 _MEMORY_TEXT = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
@@ -60,6 +64,15 @@ def node_failure(data: Mapping[str, Any], plan: Plan, secrets: Iterable[str]) ->
             "exception_message": message,
         },
     )
+
+
+def blocked(data: Mapping[str, Any], plan: Plan, secrets: Iterable[str]) -> NodeText:
+    """Return what a node was told that did not run: a node before it wants no output, and says why.
+
+    ComfyUI sends that as an ``execution_error``, and the prompt goes on and succeeds.
+    """
+    details = node_failure(data, plan, secrets).details
+    return NodeText(details["node_id"], details["exception_message"])
 
 
 def worker_death(
@@ -168,12 +181,21 @@ def _is_broken_link(errors: Mapping[str, Any]) -> bool:
 
 def _shown(error: Mapping[str, Any]) -> dict[str, Any]:
     extra = {k: v for k, v in (error.get("extra_info") or {}).items() if k != "traceback"}
-    return {**error, "extra_info": extra}
+    return {name: _cut(value) for name, value in {**error, "extra_info": extra}.items()}
+
+
+def _cut(value: Any) -> Any:
+    """Return a value with no long text in it: packs say what they like of an input."""
+    if isinstance(value, str):
+        return _short(value)
+    if isinstance(value, dict):
+        return {name: _cut(each) for name, each in value.items()}
+    return [_cut(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def _sentence(error: Mapping[str, Any]) -> str:
     message, details = error.get("message", ""), str(error.get("details") or "").strip()
-    return f"{message}: {details}" if details else str(message)
+    return _short(f"{message}: {details}" if details else str(message))
 
 
 def _location(node_id: str, error: Mapping[str, Any]) -> str:

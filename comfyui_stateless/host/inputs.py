@@ -51,7 +51,7 @@ class InputFiles:
 
     def __init__(self) -> None:
         self._placed: dict[Path, _Placed] = {}
-        self._removals: set[asyncio.Future[None]] = set()
+        self._removals: set[asyncio.Future[list[Path]]] = set()
 
     async def add(self, files: Sequence[InputFile], form: FileForm, workspace: RunFolder) -> str:
         """Put files into the input folder until ``workspace`` is left; return the input's value.

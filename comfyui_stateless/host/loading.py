@@ -16,6 +16,8 @@ import folder_paths
 import torch
 from PIL import Image
 
+from .decode import decoded, frames, is_known, is_plain
+
 LIMIT_BYTES = 256 * 1024 * 1024
 """Bytes of loaded pictures that wait for their runs, of all runs together."""
 
@@ -169,10 +171,15 @@ class Loading:
         return load.call(load.loader.is_changed, load.loader.cls)
 
     def _loaded(self, load: Load) -> Any:
-        if not self._has_room(load, _size(load)):
-            return None
-        with torch.inference_mode():
-            result = load.call(load.loader.function, load.loader.cls())
+        with Image.open(load.path) as picture:
+            size = BYTES_PER_PIXEL * picture.width * picture.height * frames(picture)
+            if not self._has_room(load, size):
+                return None
+            is_ours = is_known(load.loader.function) and is_plain(picture)
+            with torch.inference_mode():
+                result = decoded(picture) if is_ours else None
+                if result is None:
+                    result = load.call(load.loader.function, load.loader.cls())
         if any(tensor.device.type != "cpu" for tensor in result):
             return None
         with self._room:
@@ -218,9 +225,3 @@ def _is_current(load: Load) -> bool:
 def _version(load: Load) -> tuple[int, ...]:
     found = Path(load.path).stat()
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
-
-
-def _size(load: Load) -> int:
-    with Image.open(load.path) as image:
-        frames: int = getattr(image, "n_frames", 1)
-        return int(BYTES_PER_PIXEL * image.width * image.height * frames)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
+from types import SimpleNamespace
 from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from comfy.cli_args import args
+from multidict import CIMultiDict
 from server import PromptServer
+from yarl import URL
 
 from ..errors import WrongHost
 from ..hosts import require_host
@@ -33,6 +37,29 @@ def prompt_server() -> Any:
 def mount(app: web.Application) -> None:
     """Serve ``app`` below ``PREFIX``. Call it last: a route cannot be taken back."""
     prompt_server().app.add_subapp(PREFIX, app)
+
+
+async def taken_routes(app: web.Application) -> dict[str, str]:
+    """Return which routes of ``app``, such as ``GET /api/stateless/jobs``, others answer, and who.
+
+    Call it when the server starts: a route for the very path goes before a sub-application,
+    whichever came first, and ComfyUI adds those of packs once all of them are loaded.
+    """
+    ours, router = set(app.router.resources()), prompt_server().app.router
+    taken: dict[str, str] = {}
+    for route in app.router.routes():
+        if route.resource is None or route.method == "HEAD":
+            continue
+        path = route.resource.canonical
+        found = await router.resolve(_asking(route.method, re.sub(r"\{.*?\}", "any", path)))
+        if found.route.resource not in ours:
+            taken[f"{route.method} {path}"] = str(found.handler.__module__)
+    return taken
+
+
+def _asking(method: str, path: str) -> Any:
+    """Return as much of a request as a router looks at."""
+    return SimpleNamespace(method=method, rel_url=URL(path), headers=CIMultiDict())
 
 
 def require_hosts(allowed: Collection[str]) -> None:

@@ -13,12 +13,10 @@ from typing import Any
 
 import nodes
 
-from ..engine import Graph, PreparedPrompt
+from ..engine import Graph, NodeClass, PreparedPrompt
 from .capture import FOLDER_CLASS, PREFIX, Savers
 from .catalog import Catalog
-
-NONCE = "_stateless_nonce"
-"""An input that no class declares: it reaches no node, but no cached result has it."""
+from .nonce import NONCE
 
 MISSING = object()
 
@@ -44,6 +42,7 @@ class Plan:
     _inputs: dict[tuple[str, str], Any] = field(default_factory=dict)
     _added: dict[str, str] = field(default_factory=dict)
     _feeding: set[str] | None = None
+    _tellers: list[str] = field(default_factory=list)
 
     def set_input(self, node_id: str, name: str, value: Any) -> None:
         """Change an input, remembering what the caller had there."""
@@ -55,6 +54,17 @@ class Plan:
         """Change a node's class, remembering the caller's."""
         self._classes[node_id] = self.graph[node_id]["class_type"]
         self.graph[node_id]["class_type"] = class_type
+
+    def set_nonce(self, node_id: str, nonce: str, *, reaches: bool) -> None:
+        """Make a node run; ``reaches`` says that it would be given the nonce."""
+        self.set_input(node_id, NONCE, nonce)
+        if reaches:
+            self._tellers.append(node_id)
+
+    def take_nonces_back(self) -> None:
+        """Take the nonces away that nodes would be given; call it once ComfyUI has looked for results."""
+        for node_id in self._tellers:
+            self.graph[node_id]["inputs"].pop(NONCE, None)
 
     def add(self, node_id: str, node: dict[str, Any], owner: str) -> None:
         """Add a node of ours, which the caller never sees: it works for the node ``owner``."""
@@ -94,6 +104,21 @@ class Plan:
             for node_id, node in self.graph.items()
             if node_id not in self._added
         }
+
+    def presented_as(self, given: Graph) -> dict[str, Any]:
+        """Return what ``presented`` does, with the very nodes of ``given`` where they are equal.
+
+        So that a job that waits has them once. Nobody may change them.
+        """
+        shown: dict[str, Any] = {}
+        for node_id, node in self.graph.items():
+            if node_id in self._added:
+                continue
+            same = given.get(node_id)
+            if node != same:
+                node = self._presented_node(node_id, node)
+            shown[node_id] = same if node == same else node
+        return shown
 
     def _presented_node(self, node_id: str, node: dict[str, Any]) -> dict[str, Any]:
         inputs = {}
@@ -137,7 +162,7 @@ def plan(
             continue
         if known.is_output:
             below = f"{folder}/{index}"
-            _plan_output(made, node_id, savers, prompt.run_id, below, has_prefix=known.has_prefix)
+            _plan_output(made, node_id, savers, prompt.run_id, below, known)
         elif expands(class_type):
             made.set_input(node_id, NONCE, prompt.run_id)
     _discard_previews(made)
@@ -145,7 +170,7 @@ def plan(
 
 
 def _plan_output(
-    made: Plan, node_id: str, savers: Savers, nonce: str, folder: str, *, has_prefix: bool
+    made: Plan, node_id: str, savers: Savers, nonce: str, folder: str, known: NodeClass
 ) -> None:
     inputs = made.graph[node_id]["inputs"]
     if saver := savers.saver(made.graph[node_id]["class_type"]):
@@ -154,11 +179,11 @@ def _plan_output(
         made.set_class(node_id, saver.name)
         made.set_input(node_id, NONCE, nonce)
         made.captured.add(node_id)
-    elif has_prefix and PREFIX in inputs:
+    elif known.has_prefix and PREFIX in inputs:
         made.folders[node_id] = folder
         made.set_input(node_id, PREFIX, _in_folder(made, node_id, folder, inputs[PREFIX]))
     else:
-        made.set_input(node_id, NONCE, nonce)
+        made.set_nonce(node_id, nonce, reaches=known.takes_any_input)
 
 
 def _wire_past(made: Plan, node_id: str, source: Any) -> None:

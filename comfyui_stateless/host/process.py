@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import importlib
+import json
 import locale
 import logging
 import os
@@ -22,6 +23,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+from PIL import Image
+
 log = logging.getLogger("comfyui_stateless.host")
 
 
@@ -32,12 +35,20 @@ class Setting:
         name: What it is called in the log.
         get: Returns what it is now.
         put: Makes it what is given.
+        harms: Tells, of what it is and what it was, whether the change is to be put back.
     """
 
-    def __init__(self, name: str, get: Callable[[], Any], put: Callable[[Any], Any]) -> None:
+    def __init__(
+        self,
+        name: str,
+        get: Callable[[], Any],
+        put: Callable[[Any], Any],
+        harms: Callable[[Any, Any], bool] = lambda now, known: True,
+    ) -> None:
         self._name = name
         self._get = get
         self._put = put
+        self._harms = harms
         self._is_known = False
         self._known: Any = None
 
@@ -52,7 +63,11 @@ class Setting:
         if not self._is_known:
             return
         try:
-            if self._get() == self._known:
+            now = self._get()
+            if now == self._known:
+                return
+            if not self._harms(now, self._known):
+                self._known = now
                 return
         except Exception:  # noqa: BLE001  a working directory that was deleted has no name
             log.debug("The process's %s cannot be told", self._name)
@@ -115,6 +130,12 @@ def _settings() -> Iterator[Setting]:
     for owner in (threading, sys):  # without them no thread can be made
         hook = partial(setattr, owner, "excepthook")
         yield Setting(f"{owner.__name__}.excepthook", partial(getattr, owner, "excepthook"), hook)
+    most = "MAX_IMAGE_PIXELS"
+    yield Setting("largest image", partial(getattr, Image, most), partial(setattr, Image, most))
+    yield Setting("start of threads", lambda: threading.Thread.start, _set_start)
+    for name in ("dumps", "loads"):  # ComfyUI's savers and its routes use them
+        put = partial(setattr, json, name)
+        yield Setting(f"json.{name}", partial(getattr, json, name), put)
     yield Setting(
         "collection of garbage", gc.isenabled, lambda on: gc.enable() if on else gc.disable()
     )
@@ -130,7 +151,13 @@ def _limits() -> Iterator[Setting]:
     for name in ("NOFILE", "FSIZE", "AS"):
         kind = getattr(resource, f"RLIMIT_{name}")
         get = partial(resource.getrlimit, kind)
-        yield Setting(f"limit {name}", get, partial(resource.setrlimit, kind))
+        yield Setting(f"limit {name}", get, partial(resource.setrlimit, kind), _is_lower)
+
+
+def _is_lower(now: tuple[int, int], known: tuple[int, int]) -> bool:
+    """Say whether a limit allows less than before; operators may raise those of a process that runs."""
+    unlimited = 1 << 64  # where there is no limit it is said to be -1
+    return any(a % unlimited < b % unlimited for a, b in zip(now, known, strict=True))
 
 
 def _stream(name: str) -> Any:
@@ -150,6 +177,10 @@ def _let_write(stream: Any) -> None:
     """
     if getattr(stream, "errors", None) == "strict" and hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="backslashreplace")
+
+
+def _set_start(known: Any) -> None:
+    threading.Thread.start = known  # type: ignore[method-assign]
 
 
 def _set_locale(known: str) -> None:

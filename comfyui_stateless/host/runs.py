@@ -9,13 +9,13 @@ from typing import Any
 
 import nodes
 
-from ..engine import CapturedImage, Execution, Observer
+from ..engine import CapturedImage, Execution, NodeText, Observer
 from ..errors import ExecutionInterrupted, StatelessError
 from ..naming import ImageNames
 from .ahead import Loads
 from .capture import Metadata, to_uint8
 from .collect import Files, shown, texts
-from .failures import failure, worker_death
+from .failures import BLOCKED, blocked, failure, worker_death
 from .files import RunFolder
 from .previews import PICTURE, PICTURE_OF_NODE, Previews, picture
 from .strays import Strays
@@ -79,6 +79,7 @@ class Run:
         self._metadata: dict[bool, Metadata] = {}
         self._presented: dict[str, Any] | None = None
         self._outputs: dict[str, Any] = {}
+        self._blocked: tuple[NodeText, ...] = ()
         self._times = Times()
         self._files: Files | None = None
         self._translation = Translation(accepted.caller_id, self.plan, folder.name, self.secrets)
@@ -211,8 +212,11 @@ class Run:
             self._outputs[data["node"]] = data["output"]
             self._give_early(data["node"], data["output"])
         elif event == "execution_cached":
+            self.plan.take_nonces_back()
             self.loads.note_cached(data["nodes"])
             self._times.cached(filter(None, map(self.plan.shown_id, data["nodes"])))
+        elif event == "execution_error" and data.get("exception_type") == BLOCKED:
+            self._blocked += (blocked(data, self.plan, self.secrets),)
         elif event == "execution_start":
             if self.stopping:
                 nodes.interrupt_processing(True)  # another pack held it back when it was stopped
@@ -262,7 +266,7 @@ class Run:
             ended=self._times.ended,
             nodes=self._times.nodes(),
             files=tuple(files),
-            texts=tuple(texts(outputs)),
+            texts=(*texts(outputs), *self._blocked),
         )
 
 

@@ -62,6 +62,6 @@ async def _named(request: web.Request) -> Any:
     """Return the prompt id that newer pages send along, None where there is none."""
     try:
         said = json.loads(await request.read())
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return said.get("prompt_id") if isinstance(said, dict) else None

@@ -53,6 +53,21 @@ class Discreet(dict[str, Any]):
         return self._secrets[key] if key in self._secrets else super().get(key, default)
 
 
+class QueueItem(tuple[Any, ...]):
+    """What lies in ComfyUI's queue: number, prompt id, graph, extra data, outputs, secrets.
+
+    ComfyUI copies it in depth when it begins to run, on the thread that runs nodes, and the whole
+    queue for each who asks for that. Of a graph a copy as deep as ComfyUI edits it will do.
+    """
+
+    __slots__ = ()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> tuple[Any, ...]:
+        number, prompt_id, graph, extra_data, outputs, sensitive = self
+        extra_data = deepcopy(extra_data, memo)
+        return (number, prompt_id, copied(graph), extra_data, list(outputs), dict(sensitive))
+
+
 class Accepted(NamedTuple):
     """A prompt that ComfyUI's validation has passed.
 
@@ -110,7 +125,7 @@ class Submission:
         made = plan(
             graph, prompt, folder.name, self._catalog, self._savers, self._expanders.__contains__
         )
-        given = made.presented()
+        given = made.presented_as(prompt.graph)
         outputs = await self._validated(prompt.run_id, made, folder)
         sensitive = {
             key: extra_data.pop(key) for key in list(extra_data) if _is_secret(key, extra_data[key])
@@ -140,7 +155,7 @@ class Submission:
         return item
 
     def item(self, accepted: Accepted, client_id: str, *, previews: bool) -> tuple[Any, ...]:
-        """Return a queue item: plain data, as the queue copies it; six elements, as new ones read them."""
+        """Return a queue item: plain data, as the queue shows it; six elements, as new ones read them."""
         number = self._server.number
         if not isinstance(number, (int, float)):  # some pack's: the queue could not be ordered
             number = int(time.time())
@@ -153,13 +168,15 @@ class Submission:
         }
         if not KEEPS_SECRETS:
             extra_data = Discreet(extra_data, accepted.sensitive)
-        return (
-            number,
-            accepted.prompt_id,
-            accepted.plan.graph,
-            extra_data,
-            accepted.outputs,
-            accepted.sensitive if KEEPS_SECRETS else {},
+        return QueueItem(
+            (
+                number,
+                accepted.prompt_id,
+                accepted.plan.graph,
+                extra_data,
+                accepted.outputs,
+                accepted.sensitive if KEEPS_SECRETS else {},
+            )
         )
 
     def _hooked(
@@ -217,7 +234,12 @@ class Submission:
 
 
 def _make_folders(made: Plan, folder: RunFolder) -> None:
+    """Make the folders that nodes write into; some put them into another of ComfyUI's folders."""
+    if not made.folders:
+        return
     base = Path(folder_paths.get_output_directory())
+    for other in (folder_paths.get_temp_directory(), folder_paths.get_input_directory()):
+        folder.discard(Path(other, folder.name))
     for below in made.folders.values():
         folder.make(base, *Path(below).parts[1:])
 

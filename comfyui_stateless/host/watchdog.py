@@ -77,9 +77,17 @@ class Watchdog:
 
     def breaks(self, reason: str) -> None:
         """Take the process for unusable, and end it shortly so that a supervisor starts a new one."""
+        self._condemn(reason)
+        threading.Thread(target=_exit_soon, daemon=True, name="stateless-exit").start()
+
+    def ends(self, reason: str) -> None:
+        """Do as ``breaks``, from a thread that may wait for it: no other can be started at exit."""
+        self._condemn(reason)
+        _exit_soon()
+
+    def _condemn(self, reason: str) -> None:
         log.critical("%s The process ends so that it can be started again.", reason)
         self._broken = reason
-        threading.Thread(target=_exit_soon, daemon=True, name="stateless-exit").start()
 
     def look(self) -> None:
         """Notice a death that was not reported: a pack took ``threading.excepthook`` over."""

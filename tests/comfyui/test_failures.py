@@ -142,6 +142,15 @@ def test_a_wrong_graph_is_refused_with_its_place(
         assert location.split(".")[1] in errors
 
 
+def test_a_picture_without_pixels_fails_the_node_that_saves_it(comfy: ComfyServer) -> None:
+    small = node("ImageScaleBy", image=["1", 0], upscale_method="area", scale_by=0.01)
+    graph = {**saved(1, width=8, height=8), "2": small}
+    graph["9"] = node("SaveImage", images=["2", 0], filename_prefix="none")
+    reply = comfy.prompt(graph)
+    assert (reply.status, reply.json["code"]) == (500, "execution_error")
+    assert reply.json["details"]["node_id"] == "9"
+
+
 def test_a_cycle_is_refused(comfy: ComfyServer) -> None:
     graph = {
         "1": node("ImageInvert", image=["2", 0]),

@@ -22,7 +22,7 @@ DAY_S = 24 * 3600
 EACH_S = 1.0
 ERRORS = {
     "crashed", "delivery_failed", "execution_error", "invalid_input", "no_space", "storage_error",
-    "unavailable",
+    "folder_failed", "out_of_descriptors", "unavailable",
 }  # fmt: skip
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import base64
+import os
 import shutil
+import subprocess
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.comfyui.conftest import required
-from tests.comfyui.graphs import Graph, node, pixels, saved
+from tests.comfyui.graphs import Graph, node, pixels, saved, waiting
 from tests.comfyui.receiver import SECRET, Receiver, receiving
 from tests.comfyui.server import ComfyServer, Install, Reply
 
@@ -51,6 +55,13 @@ ENDS = {
     "asks_the_api": FINE,
     "has_no_files_left": FINE,
     "keeps_descriptors": FINE,
+    "closes_the_journal": FINE,
+    "fears_images": FINE,
+    "starts_no_thread": FINE,
+    "fails_to_start_threads": FINE,
+    "has_no_json": FINE,
+    "writes_odd_json": FINE,
+    "reads_odd_json": FINE,
     "takes_classes_away": FINE,
     "counts_wrong": FINE,
     "knows_no_client": FINE,
@@ -224,6 +235,22 @@ def test_what_may_be_somebody_elses_stays(server: ComfyServer, act: str, file: s
     assert server.files() == before
 
 
+def test_what_cannot_be_deleted_is_deleted_later(server: ComfyServer, tmp_path: Path) -> None:
+    if os.geteuid() or subprocess.run(["chattr", "+i", tmp_path], check=False).returncode:
+        pytest.skip("only root can keep files from being deleted, and not on all file systems")
+    subprocess.run(["chattr", "-i", tmp_path], check=True)
+    before = server.files()
+    assert server.prompt(leaves("what stays"), timeout=20).status == 200
+    (stuck,) = (server.base / "output").rglob("stays.png")
+    assert [path.name for path in stuck.parents[3].glob("stateless-*/**/*.png")] == ["stays.png"]
+    subprocess.run(["chattr", "-i", stuck], check=True)
+    deadline = time.monotonic() + 20
+    while server.files() != before:
+        assert time.monotonic() < deadline, server.files()
+        time.sleep(0.05)
+    assert server.log.count("Could not delete") == 1
+
+
 @pytest.mark.parametrize("act", GIVES)
 def test_what_a_node_writes_under_an_odd_name_is_one_output(server: ComfyServer, act: str) -> None:
     before = server.files()
@@ -285,6 +312,24 @@ def test_savers_that_a_node_makes_alike_each_time_save_each_time(server: ComfySe
     assert server.files() == before
 
 
+@pytest.mark.parametrize(
+    "act",
+    [
+        "much", "nothing", "half a character", "an object", "what cannot be said", "that it fails",
+        "that it exits",
+    ],
+)  # fmt: skip
+def test_what_a_class_says_of_its_inputs_is_a_refusal_of_some_length(
+    server: ComfyServer, act: str
+) -> None:
+    graph: Graph = {"1": node("HostileRefuses", act=act)}
+    reply = server.prompt(graph)
+    assert ended(reply) == (400, "invalid_prompt"), reply.body[:500]
+    checked = server.post("/api/stateless/validate", {"prompt": graph})
+    assert (checked.status, checked.json["valid"]) == (200, False), checked.body[:500]
+    assert max(len(reply.body), len(checked.body)) < 2 * LONGEST
+
+
 def test_a_class_that_exits_when_asked_for_its_inputs_ends_nobody(server: ComfyServer) -> None:
     assert ended(server.prompt({"1": node("HostileExits")})) == (400, "invalid_prompt")
     assert is_fine(server)
@@ -301,5 +346,38 @@ def test_a_node_that_never_comes_back_ends_the_process_and_no_accepted_job(
     server.start()
     server.wait_until_ready()
     assert receiver.wait_for("behind it").body["type"] == "prompt.complete"
+    assert is_fine(server)
+    assert server.files() == before
+
+
+def test_a_node_that_takes_the_journals_descriptors_leaves_it_what_it_knew(
+    server: ComfyServer, receiver: Receiver
+) -> None:
+    hook = f"{receiver.origin}/hook"
+    ids = [f"{name} on {server.install.version}" for name in ("runs", "closes", "knows")]
+    graphs = waiting(0.3, "closed"), does("closes_the_journal"), saved(3)
+    for caller_id, graph in zip(ids, graphs, strict=True):
+        assert server.prompt(graph, id=caller_id, webhook_v2=hook).status == 202
+    for caller_id in ids:
+        assert receiver.wait_for(caller_id).body["type"] == "prompt.complete"
+    assert "A node has closed the journal's files; it is opened anew" in server.log
+
+
+def test_a_node_that_takes_all_descriptors_ends_the_process_and_no_accepted_job(
+    server: ComfyServer, receiver: Receiver
+) -> None:
+    before = server.files()
+    hook = f"{receiver.origin}/hook"
+    accepted = [f"{name} on {server.install.version}" for name in ("before it", "after it")]
+    assert server.prompt(waiting(1, "closes"), id=accepted[0], webhook_v2=hook).status == 202
+    with ThreadPoolExecutor(1) as others:
+        _ = others.submit(server.prompt, does("closes_everything"))  # its answer may be cut off
+        assert server.prompt(saved(3), id=accepted[1], webhook_v2=hook).status == 202
+        assert server.ended(within_s=30) == UNUSABLE
+    assert "A node has closed descriptors that this process's server needs." in server.log
+    server.start()
+    server.wait_until_ready()
+    for caller_id in accepted:
+        assert receiver.wait_for(caller_id).body["type"] == "prompt.complete"
     assert is_fine(server)
     assert server.files() == before

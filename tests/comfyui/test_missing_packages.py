@@ -6,6 +6,7 @@ import base64
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,28 @@ class Gate(PathFinder):
 
 
 sys.meta_path[sys.meta_path.index(PathFinder)] = Gate
+"""
+
+HIDES = """
+import sys
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+
+class Hides:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "sqlite3":
+            found = PathFinder.find_spec(name, [str(Path(__file__).parent)])
+            if found is None:
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+            return found
+
+
+sys.meta_path.insert(0, Hides)
+for name in [name for name in sys.modules if name.partition(".")[0] == "sqlite3"]:
+    del sys.modules[name]
+NODE_CLASS_MAPPINGS = {}
 """
 
 AZURE = "DefaultEndpointsProtocol=https;AccountName=outputs;AccountKey=a2V5;EndpointSuffix=core.windows.net"
@@ -130,6 +153,38 @@ def test_the_docs_page_says_how_to_get_swagger_ui(without: ComfyServer) -> None:
 
 def test_metrics_say_how_to_get_the_prometheus_client(without: ComfyServer) -> None:
     require(without.get("/api/stateless/metrics"), "prometheus-client")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (None, "ModuleNotFoundError: No module named 'sqlite3'"),
+        ("def connect(:", "SyntaxError: invalid syntax (sqlite3.py, line 1)"),
+        ("threadsafety = 3", "AttributeError: module 'sqlite3' has no attribute"),
+    ],
+    ids=["gone", "broken", "another"],
+)
+def test_a_pack_that_hides_what_is_imported_later_is_told_in_one_line_and_comfyui_goes_on(
+    install: Install, tmp_path: Path, code: str | None, said: str
+) -> None:
+    pack = tmp_path / "hides"
+    pack.mkdir()
+    if code is not None:
+        (pack / "sqlite3.py").write_text(code)
+    (pack / "__init__.py").write_text(HIDES)
+    with ComfyServer(install, tmp_path / "comfyui", packs={"hides": pack}) as server:
+        deadline = time.monotonic() + 30
+        while "cannot get ready" not in server.get("/api/stateless/health").body.decode():
+            assert time.monotonic() < deadline, server.log
+            time.sleep(0.05)
+        told = server.get("/api/stateless/health").json["reason"]
+        assert said in told
+        assert "-m pip install -r" in told
+        assert server.prompt(saved(1)).status == 503
+        assert server.plain(saved(2))["status"]["status_str"] == "success"
+        (line,) = (line for line in server.log.splitlines() if "cannot get ready" in line)
+        assert told in line
+        assert "comfyui_stateless/warmup.py" not in server.log  # no traceback
 
 
 @pytest.mark.parametrize("name", ["pydantic_settings", "aiohttp"])

@@ -115,3 +115,34 @@ def test_a_damaged_journal_is_put_aside_and_one_of_the_future_is_left_alone(
         with closing(sqlite3.connect(journal)) as database:
             assert database.execute("PRAGMA user_version").fetchone() == (99,)
             assert database.execute("SELECT count(*) FROM results").fetchone() == (1,)
+
+
+TAKES = """
+from aiohttp import web
+from server import PromptServer
+
+NODE_CLASS_MAPPINGS = {}
+
+
+@PromptServer.instance.routes.post("/stateless/prompt")
+async def answer(request):
+    return web.json_response({"mine": True})
+"""
+
+
+def test_a_pack_that_has_taken_a_route_is_told_of_and_comfyui_goes_on(
+    install: Install, tmp_path: Path
+) -> None:
+    pack = tmp_path / "takes_routes"
+    pack.mkdir()
+    (pack / "__init__.py").write_text(TAKES)
+    with ComfyServer(install, tmp_path / "base", packs={pack.name: pack}) as server:
+        wait_for_reason(server, "POST /api/stateless/prompt")
+        assert server.get("/api/stateless/ready").status == 503
+        assert server.prompt(saved(1)).json == {"mine": True}
+        refused = server.post("/api/stateless/validate", {"prompt": saved(1)})
+        assert (refused.status, refused.json["code"]) == (503, "unavailable")
+        (line,) = [line for line in server.log.splitlines() if "Another pack has taken" in line]
+        assert "POST /api/stateless/prompt of the stateless API" in line
+        assert pack.name in line
+        assert server.plain(saved(1))["status"]["status_str"] == "success"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from tests.comfyui.graphs import node, saved
+from tests.comfyui.graphs import node, saved, waiting
 from tests.comfyui.server import ComfyServer, Reply
 
 
@@ -113,10 +113,44 @@ def test_nothing_is_kept_of_the_runs_of_jobs_that_were_stopped(comfy: ComfyServe
         comfy.post("/test-host/left", {"collects": True})
 
 
+def test_a_job_that_waits_has_its_graph_twice_the_callers_and_comfyuis(comfy: ComfyServer) -> None:
+    marked = {
+        "1": node("EmptyImage", width=8, height=8, batch_size=1, color=0),
+        "2": node("ImageInvert", image=["1", 0], a_mark=str(uuid.uuid4())),
+        "9": node("SaveImage", images=["2", 0], filename_prefix="marked"),
+    }
+    graphs = [waiting(60, f"first {uuid.uuid4()}"), waiting(60, f"next {uuid.uuid4()}"), marked]
+    before = comfy.post("/test-host/copies", {"input": "a_mark"}).json
+    with ThreadPoolExecutor(3) as pool:
+        ids, replies = [str(uuid.uuid4()) for _ in graphs], []
+        for graph, job_id in zip(graphs, ids, strict=True):
+            replies.append(pool.submit(comfy.prompt, graph, id=job_id))
+            until(lambda: depth(comfy) == len(replies))
+        found = comfy.post("/test-host/copies", {"input": "a_mark"}).json
+        for job_id in ids[:2]:
+            comfy.post("/api/stateless/interrupt", {"id": job_id})
+        statuses = [reply.result().status for reply in replies]
+    assert found - before == 2
+    assert statuses == [409, 409, 200]
+    assert replies[2].result().json["prompt"]["2"] == marked["2"]
+
+
 def uncollected(comfy: ComfyServer) -> dict[str, int]:
     """Turn the garbage collector off; return what other tests have this server keep."""
     kept: dict[str, int] = comfy.post("/test-host/left", {"collects": False}).json
     return kept
+
+
+def depth(comfy: ComfyServer) -> int:
+    found: int = comfy.get("/api/stateless/status").json["queue"]["depth"]
+    return found
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.05)
 
 
 def until_gone(comfy: ComfyServer, before: dict[str, int], *, collects: bool = False) -> None:

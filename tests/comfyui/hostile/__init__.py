@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import gc
 import io
+import json
 import locale
 import logging
 import os
@@ -24,6 +25,7 @@ import folder_paths
 import nodes
 import numpy as np
 import torch
+from PIL import Image
 from server import PromptServer
 
 from .leavings import Exits, Expands, Leaves
@@ -255,6 +257,14 @@ def takes_classes_away():
         del nodes.NODE_CLASS_MAPPINGS[name]
 
 
+def closes(where):
+    """Close the descriptors of files whose path has ``where`` in it."""
+    for descriptor in list(Path("/proc/self/fd").iterdir()):
+        with contextlib.suppress(OSError):
+            if where in str(descriptor.readlink()):
+                os.close(int(descriptor.name))
+
+
 def hangs():
     """Wait in native code for good, after having seen to it that this is soon noticed."""
     for module in list(sys.modules.values()):
@@ -275,6 +285,7 @@ def tells():
             f"{asyncio.get_event_loop_policy()} {threading.gettrace()} {threading.getprofile()}",
             f"{sys.stdout} {sys.stderr} {sys.excepthook} {threading.excepthook}",
             f"{resource.getrlimit(resource.RLIMIT_NOFILE)}",
+            f"{threading.Thread.start} {json.dumps} {json.loads}",
             f"{[each for each in warnings.filters if each[0] == 'error']}",
         ]
     }
@@ -348,6 +359,14 @@ ACTS = {
     "ends_nothing": lambda: setattr(server().prompt_queue, "task_done", None),
     "runs_nothing": lambda: server().prompt_queue.currently_running.clear(),
     "has_no_history": lambda: setattr(server().prompt_queue, "history", None),
+    "fears_images": lambda: setattr(Image, "MAX_IMAGE_PIXELS", 1),
+    "starts_no_thread": lambda: setattr(threading.Thread, "start", lambda _: None),
+    "fails_to_start_threads": lambda: setattr(threading.Thread, "start", raises),
+    "has_no_json": lambda: setattr(json, "dumps", raises) or setattr(json, "loads", raises),
+    "writes_odd_json": lambda: setattr(json, "dumps", lambda *_, **__: "{"),
+    "reads_odd_json": lambda: setattr(json, "loads", lambda *_, **__: {"prompt": 3}),
+    "closes_the_journal": lambda: closes("/state/"),
+    "closes_everything": lambda: os.closerange(3, 65536),
     "hangs": hangs,
     "tells": tells,
 }
@@ -370,7 +389,36 @@ class Does:
         return {"ui": ACTS[act]() or {"text": ["done"]}}
 
 
+SAYS = {
+    "much": lambda: "x" * HUGE,
+    "nothing": lambda: "",
+    "half a character": lambda: "half \ud83d, \0",
+    "an object": object,
+    "what cannot be said": Unspeakable,
+    "that it fails": lambda: raises(ValueError("x" * HUGE)),
+    "that it exits": lambda: raises(SystemExit(3)),
+}
+
+
+class Refuses:
+    """Says of its input what its act says."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_NODE = (), "run", "test", True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"act": ("STRING", {})}}
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, act):
+        return SAYS[act]()
+
+    def run(self, act):
+        return {}
+
+
 NODE_CLASS_MAPPINGS = {
+    "HostileRefuses": Refuses,
     "HostileDoes": Does,
     "HostileLeaves": Leaves,
     "HostileExpands": Expands,

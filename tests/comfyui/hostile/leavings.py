@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import stat
+import subprocess
 import sys
 import urllib.request
 from pathlib import Path
@@ -99,6 +100,12 @@ LEAVES = {
 }
 
 
+def stays():
+    """Leave what not even root can delete at first."""
+    subprocess.run(["chattr", "+i", picture("stuck/stays.png")], check=True)
+    picture("goes.png")
+
+
 def uploads():
     """Do what a page may do meanwhile: put a picture of its own into the folder."""
     port = PromptServer.instance.port
@@ -123,6 +130,7 @@ def uploads():
 
 OTHERS = {
     "an upload": uploads,
+    "what stays": stays,
     "a pack's own file": lambda: picture(".thumbnails/of-a-pack.png") and None,
 }
 

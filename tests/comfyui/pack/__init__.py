@@ -12,6 +12,7 @@ from PIL import Image
 
 from . import (
     loaders,
+    popular,
     remote,  # noqa: F401  it registers routes
     replacing,  # noqa: F401  it registers a handler
     structure,
@@ -421,6 +422,7 @@ NODE_CLASS_MAPPINGS = {
         Sound,
         Mesh,
         *loaders.CLASSES,
+        *popular.CLASSES,
         *structure.CLASSES,
     )
 }

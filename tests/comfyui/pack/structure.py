@@ -110,4 +110,11 @@ async def left(request):
     return web.json_response({name: counts[name] for name in OF_A_JOB})
 
 
+@PromptServer.instance.routes.post("/test-host/copies")
+async def copies(request):
+    """Count the inputs of nodes that have an input of a name: a graph's copies, if one node has it."""
+    name = (await request.json())["input"]
+    return web.json_response(sum(type(each) is dict and name in each for each in gc.get_objects()))
+
+
 CLASSES = (Fingerprint,)
