@@ -17,17 +17,29 @@ from ..readiness import Verdict
 from ..workflows.collection import Workflows
 from ..workflows.loaders import Loaders
 from . import docs, handlers, jobs, metrics, prompts, status, workflows
+from .admission import Admission
 from .disconnects import Disconnects
 from .document import Document
 from .middleware import (
     answer_errors,
+    answer_expectation,
     note_begun,
     refuse_unasked,
-    refuse_unknown_packing,
     require_host_of,
     require_key,
 )
-from .state import BACKGROUND, BOARD, DISCONNECTS, DOCUMENT, METRICS, SERVICES, TEMPLATES, WORKFLOWS
+from .state import (
+    ADMISSION,
+    BACKGROUND,
+    BOARD,
+    DISCONNECTS,
+    DOCUMENT,
+    METRICS,
+    SERVICES,
+    TEMPLATES,
+    WORKFLOWS,
+)
+from .unreadable import refuse_unreadable
 
 ANY_ID = "{id:[^/]+}"
 """An id in a path, percent-encoded; without its own pattern it could have no braces."""
@@ -93,6 +105,7 @@ def create_app(
     app[BACKGROUND] = background
     app[BOARD] = board
     app[METRICS] = numbers
+    app[ADMISSION] = Admission(services.jobs.alive)
     app[DISCONNECTS] = Disconnects(enabled=services.settings.cancel_on_disconnect)
     app[WORKFLOWS] = _workflows(services)
     app[DOCUMENT] = Document(
@@ -100,6 +113,8 @@ def create_app(
         needs_key=bool(keys),
         tables=services.settings.markdown_schema_descriptions,
     )
+    for route in ROUTES:
+        route.kwargs.setdefault("expect_handler", answer_expectation)
     app.add_routes(ROUTES)
     app.on_cleanup.append(_close)
     app[TEMPLATES] = {resource: resource.canonical for resource in app.router.resources()}
@@ -115,7 +130,7 @@ def _checks(settings: Settings, headers: Mapping[str, str]) -> list[Middleware]:
         checks.append(refuse_unasked)
     if settings.keys:
         checks.append(require_key(settings.keys, PROBES))
-    checks.append(refuse_unknown_packing)
+    checks.append(refuse_unreadable)
     return checks
 
 

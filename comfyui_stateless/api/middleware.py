@@ -10,14 +10,22 @@ from contextvars import ContextVar
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from ..errors import MethodNotAllowed, NotFound, StatelessError, Unauthorized, full_disk
+from ..errors import (
+    ExpectationFailed,
+    MethodNotAllowed,
+    NotFound,
+    StatelessError,
+    Unauthorized,
+    full_disk,
+)
 from ..hosts import require_host
 from ..keys import accepts, encoded, shown
 from ..origins import require_asked
-from ..packing import require_known_packing
+from ..packing import has_lost_its_body
 from ..wire import to_json
 from .disconnects import is_gone
 from .lingering import send_and_drop
+from .unreadable import invite
 
 log = logging.getLogger("comfyui_stateless.api")
 
@@ -37,13 +45,22 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     """Answer every error in the one shape."""
     try:
         response = await _response(request, handler)
-        if _is_packed(request):
+        if _is_packed(request) or has_lost_its_body(request):
             await send_and_drop(request, response)
         return response
     finally:
         if _is_packed(request):
             # aiohttp would wait for the rest, and unpack it. This ends that without a word.
             request.content.set_exception(asyncio.TimeoutError())
+
+
+async def answer_expectation(request: web.Request) -> web.StreamResponse | None:
+    """Invite the body, or refuse what else is expected; for a route's ``expect_handler``."""
+    try:
+        await invite(request)
+    except ExpectationFailed as error:
+        return _answer(request, error)
+    return None
 
 
 async def _response(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -69,14 +86,6 @@ def _is_packed(request: web.Request) -> bool:
     aiohttp would unpack it for ten seconds, in which nobody else is served: it may have no end.
     """
     return "Content-Encoding" in request.headers and not request.content.is_eof()
-
-
-@web.middleware
-async def refuse_unknown_packing(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse bodies that are compressed in a way in which none is read."""
-    if "Content-Encoding" in request.headers and request.body_exists:
-        require_known_packing(request.headers)
-    return await handler(request)
 
 
 def require_key(keys: Sequence[str], open_routes: frozenset[str]) -> Middleware:

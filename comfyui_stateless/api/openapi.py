@@ -18,6 +18,7 @@ from ..errors import (
     ExecutionError,
     ExecutionInterrupted,
     ExecutionTimeout,
+    FolderFailed,
     Gone,
     InvalidInput,
     InvalidPrompt,
@@ -27,6 +28,7 @@ from ..errors import (
     NoSpace,
     NotAcceptable,
     NotFound,
+    OutOfDescriptors,
     OutOfMemory,
     QueueFull,
     RequestError,
@@ -74,6 +76,9 @@ REPLIES = (
     *workflow_schemas.REPLIES,
 )
 
+SERVERS_OWN = (OutOfDescriptors, FolderFailed, NoSpace)
+"""What keeps the server, whatever the request says, from having a file."""
+
 PROMPT_ERRORS = (
     RequestError,
     InvalidPrompt,
@@ -98,7 +103,7 @@ PROMPT_ERRORS = (
     DeliveryFailed,
     Unavailable,
     ExecutionTimeout,
-    NoSpace,
+    *SERVERS_OWN,
 )
 
 RUN_ERRORS = (*PROMPT_ERRORS, NotFound, WorkflowFailed)
@@ -238,7 +243,9 @@ def _paths(needs_key: bool) -> Schema:
         "/validate": {"post": _validate(errors(*body, InvalidPrompt, StatelessError, Unavailable))},
         "/download": {
             "get": _downloads(errors(StatelessError)),
-            "post": _download(errors(*body, InvalidInput, StatelessError, Unavailable)),
+            "post": _download(
+                errors(*body, InvalidInput, StatelessError, Unavailable, *SERVERS_OWN)
+            ),
         },
         "/models": {"get": _models(errors(StatelessError))},
         **board_paths(errors),

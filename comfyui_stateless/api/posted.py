@@ -16,6 +16,7 @@ from ..journal import IdempotencyKey
 from ..pipeline import Services
 from ..requests import PromptRequest, parse_prompt
 from .body import is_form, parsed, read_body
+from .state import ADMISSION
 
 KEY_HEADER = "Idempotency-Key"
 MAX_KEY_LENGTH = 255
@@ -49,16 +50,31 @@ async def read_parts(
 ) -> tuple[bytes, Mapping[str, Uploaded]]:
     """Return the JSON of a request and the files that came with it, which ``stack`` keeps.
 
+    Where many come at once, this returns when it is this one's turn.
+
     Raises:
         RequestError: The body cannot be read; a subclass says how.
+        Unavailable: The server began to shut down meanwhile.
     """
-    limit = services.settings.max_body_bytes
-    if not is_form(request):
-        return await read_body(request, limit), {}
+    parts: tuple[bytes, Mapping[str, Uploaded]]
+    if is_form(request):
+        parts = await _read_form(request, services, stack)
+    else:
+        parts = await read_body(request, services.settings.max_body_bytes), {}
+    admission = request.app[ADMISSION]
+    if not admission.is_open():
+        await admission.wait()
+        services.readiness.require()
+    return parts
+
+
+async def _read_form(
+    request: web.Request, services: Services, stack: AsyncExitStack
+) -> tuple[bytes, Mapping[str, Uploaded]]:
     from .forms import read_form  # late, as most requests are JSON
 
     folder = await stack.enter_async_context(services.engine.workspace(str(uuid.uuid4())))
-    form = await read_form(request, limit, folder.folder)
+    form = await read_form(request, services.settings.max_body_bytes, folder.folder)
     return form.body, form.files
 
 

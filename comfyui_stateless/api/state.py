@@ -9,12 +9,14 @@ from ..board import Board
 from ..metrics import Metrics
 from ..pipeline import Services
 from ..workflows.collection import Workflows
+from .admission import Admission
 from .disconnects import Disconnects
 from .document import Document
 
 BACKGROUND = web.AppKey("stateless_background", Background)
 WORKFLOWS = web.AppKey("stateless_workflows", Workflows)
 SERVICES = web.AppKey("stateless_services", Services)
+ADMISSION = web.AppKey("stateless_admission", Admission)
 DISCONNECTS = web.AppKey("stateless_disconnects", Disconnects)
 BOARD = web.AppKey("stateless_board", Board)
 METRICS = web.AppKey("stateless_metrics", Metrics)

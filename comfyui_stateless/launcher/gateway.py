@@ -12,7 +12,7 @@ from .. import __version__
 from ..errors import MethodNotAllowed, NotFound, StatelessError, TooLarge, Unavailable
 from ..hosts import require_host
 from ..origins import require_asked, require_own_page
-from ..packing import require_known_packing
+from ..packing import has_lost_its_body, require_body, require_known_packing, require_known_version
 from ..stalls import FIRST_REQUEST_S
 from .answers import refusal
 from .connections import Server
@@ -132,9 +132,15 @@ class Gateway:
         try:
             return await self._routed(request)
         except StatelessError as error:
-            return refusal(request, error)
+            response = refusal(request, error)
+            if has_lost_its_body(request):
+                await response.prepare(request)
+                await response.write_eof()
+            return response
 
     async def _routed(self, request: web.BaseRequest) -> web.StreamResponse:
+        require_known_version(request.version)
+        require_body(request)
         path = request.rel_url.raw_path
         if path in (HEALTH, READY):
             return await self._probes.answer(request, path)

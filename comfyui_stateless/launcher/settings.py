@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ..config import Settings, load
 from ..errors import ConfigError
-from ..variables import ExistingFile, from_home, is_file, wrong_variables
+from ..variables import ExistingFile, from_home, in_a_line, is_file, wrong_variables
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -98,7 +98,9 @@ class LauncherSettings(BaseSettings):
     def _is_comfyui(cls, value: Path, info: ValidationInfo) -> Path:
         has_own_command = info.data.get("cmd") is not None or "cmd" not in info.data
         if not has_own_command and not is_file(value / "main.py"):
-            raise ValueError(f"there is no ComfyUI at {value}: it holds no main.py")
+            # Bytes that are no text would break pydantic, which passes the reason on.
+            at = in_a_line(str(value))
+            raise ValueError(f"there is no ComfyUI at {at}: it holds no main.py")
         return value
 
     @field_validator("cmd")

@@ -16,7 +16,7 @@ from aiohttp.typedefs import Handler
 
 from tests.api.conftest import Serve, Site
 from tests.api.test_stalls import all_of, connection
-from tests.fakes import graph
+from tests.fakes import eventually, graph
 from tests.fetching import loading_all, loading_engine
 
 MIB = 1024 * 1024
@@ -246,3 +246,31 @@ async def test_a_linked_folder_among_workflows_is_not_written_through(
     ) as response:
         status = response.status
     assert (status >= 400, list(outside.iterdir())) == (True, [])
+
+
+LONG = "a" * 900_000
+LONG_BODIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "scheme": ("/prompt", {"prompt": loading_all(("LoadImage", f"{LONG}://x"))}),
+    "bucket": ("/prompt", {"prompt": loading_all(("LoadImage", f"s3://{LONG}/x"))}),
+    "upload": ("/prompt", {"prompt": graph(), "s3": {"bucket": LONG, "async": False}}),
+    "field": ("/prompt", {"prompt": graph(), LONG: 1}),
+    "fields": ("/prompt", {"prompt": graph(), **{f"{number:07}": 1 for number in range(9999)}}),
+    "folder": ("/download", {"url": "http://127.0.0.1:1/", "model_type": LONG, "wait": True}),
+    "download": ("/download", {"url": f"http://127.0.0.1:1/{LONG}", "model_type": "loras"}),
+}
+
+
+@pytest.mark.parametrize("where", LONG_BODIES)
+async def test_what_is_long_is_not_logged_whole(
+    serve: Serve, caplog: pytest.LogCaptureFixture, where: str
+) -> None:
+    site = await serve(loading_engine(), http_trusted_origins="")
+    path, body = LONG_BODIES[where]
+    async with site.client.post(path, json=body) as response:
+        assert response.status < 500 or where == "upload"
+        answer = await response.json()
+    if response.status >= 400:
+        assert len(answer["error"]) < 20_000
+    if where != "folder":
+        await eventually(lambda: bool(caplog.messages))
+    assert all(len(message) < 100_000 for message in caplog.messages)

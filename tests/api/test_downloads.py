@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from comfyui_stateless.cache.names import key_of
 from tests.api.conftest import Serve, Site
 from tests.cache.content import noise, safetensors
 from tests.cache.origin import Origin, serving
@@ -187,6 +188,16 @@ async def test_what_cannot_be_had_is_a_400_for_who_waits(
     assert "/style.safetensors" in reply["error"]
     assert linked(models) == {}
     assert kept(site.services.settings.cache_dir) == []
+
+
+async def test_a_cache_that_cannot_be_used_is_no_400(
+    origin: Origin, site: Site, models: Path
+) -> None:
+    url = origin.put("/style.safetensors", MODEL)
+    (site.services.settings.cache_dir / f"{key_of(url)}.part").mkdir(parents=True)
+    status, reply = await posted(site, url, wait=True)
+    assert (status, reply["code"]) == (503, "folder_failed")
+    assert linked(models) == {}
 
 
 async def test_a_file_of_somebody_elses_is_a_400_and_stays(

@@ -12,6 +12,7 @@ import pytest
 from aiohttp import FormData
 
 from comfyui_stateless.cache import access
+from comfyui_stateless.cache.names import key_of
 from comfyui_stateless.errors import InvalidPrompt
 from comfyui_stateless.readiness import Phase
 from tests.api.conftest import Serve, Site
@@ -90,6 +91,17 @@ async def test_all_that_is_missing_and_wrong_is_told_at_once(origin: Origin, ser
             },
         ],
     }  # fmt: skip
+
+
+async def test_what_the_server_cannot_look_up_is_told_as_its_own_trouble(
+    origin: Origin, serve: Serve
+) -> None:
+    site = await serve(loading_engine())
+    url = origin.put("/a.safetensors", MODEL)
+    (site.services.settings.cache_dir / f"{key_of(url)}.lock").mkdir(parents=True)
+    reply = await validated(site, loading_all(("Lora", url)))
+    (error,) = reply["errors"]
+    assert (error["code"], error["location"]) == ("folder_failed", "prompt.1.inputs.name")
 
 
 async def test_comfyuis_own_node_errors_are_told(serve: Serve) -> None:

@@ -331,7 +331,18 @@ async def test_what_is_published_is_there_at_once_and_can_be_removed(
     assert (await run(opened, {"w": 64}, "mine/new"))[0] == 200
     assert await delete(opened, "mine/new") == (200, {"path": "mine/new", "status": "removed"})
     assert (await run(opened, {}, "mine/new"))[0] == 404
-    assert list((folder / "mine").iterdir()) == []
+    assert not (folder / "mine").exists()
+
+
+async def test_a_folder_that_holds_something_else_stays(site: Open, folder: Path) -> None:
+    opened = await site(allow_publish=True)
+    for path in ("mine/deep/new", "mine/other"):
+        assert (await put(opened, path))[0] == 201
+    assert (await delete(opened, "mine/deep/new"))[0] == 200
+    assert sorted(path.name for path in (folder / "mine").iterdir()) == ["other.json", "other.yaml"]
+    (folder / "mine" / "note.txt").touch()
+    assert (await delete(opened, "mine/other"))[0] == 200
+    assert [path.name for path in (folder / "mine").iterdir()] == ["note.txt"]
 
 
 async def test_publishing_is_refused_unless_allowed(site: Open, folder: Path) -> None:

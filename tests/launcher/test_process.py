@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -38,6 +39,15 @@ def test_probes_answer_before_comfyui_does(tmp_path: Path) -> None:
         assert launcher.status("/models") == 503
 
 
+@pytest.fixture
+def hang_ups_count() -> Iterator[None]:
+    """Have programs hear SIGHUP though the tests run under nohup: what is ignored is inherited."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hang_ups_count")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_request_that_runs_is_answered_before_the_end(
     tmp_path: Path, number: signal.Signals
