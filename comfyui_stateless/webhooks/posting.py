@@ -214,7 +214,10 @@ def _redirected(here: Target, location: str, policy: Policy) -> Target:
         HostRefused: From https to http.
         UnsupportedURL: To no http or https URL.
     """
-    there = policy.check_url(urljoin(here.url, quote(location.strip(), safe=PRINTABLE)))
+    try:
+        there = policy.check_url(urljoin(here.url, quote(location.strip(), safe=PRINTABLE)))
+    except (ValueError, UnsupportedURL) as error:
+        raise UnsupportedURL(f"{here.redacted} redirects to no http or https URL.") from error
     if (here.scheme, there.scheme) == ("https", "http"):
         raise HostRefused(f"{here.redacted} redirects from https to http, at {there.origin}.")
     return there

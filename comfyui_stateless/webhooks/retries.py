@@ -62,10 +62,10 @@ def _retry_after(value: str, now: float) -> float:
     if value.isascii() and value.isdigit():
         return min(float(value[:12]), MAX_RETRY_AFTER_S)
     try:
-        date = parsedate_to_datetime(value)
-    except (TypeError, ValueError):
+        until = _timestamp(parsedate_to_datetime(value))
+    except (TypeError, ValueError, OverflowError):
         return 0
-    return min(max(0.0, _timestamp(date) - now), MAX_RETRY_AFTER_S)
+    return min(max(0.0, until - now), MAX_RETRY_AFTER_S)
 
 
 def _timestamp(date: datetime) -> float:

@@ -206,6 +206,9 @@ def _delete(folder: Path, file: Path) -> None:
         raise Occupied(f"{file.name} is a link; it is not removed.")
     for each in (file, *beside):
         each.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # up to the first that holds something else
+        for above in file.parents[: len(file.relative_to(folder).parts) - 1]:
+            above.rmdir()
 
 
 def _require_inside(folder: Path, target: Path) -> None:

@@ -63,6 +63,7 @@ def test_jitter_is_a_tenth_either_way() -> None:
         ("-5", 0),
         ("soon", 0),
         ("²", 0),
+        ("Tue, 14 Nov -033 22:13:20 +999999999999", 0),
         ("", 0),
     ],
 )

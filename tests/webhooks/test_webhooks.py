@@ -269,7 +269,7 @@ async def test_what_was_due_is_sent_after_a_restart_with_the_same_id(
 @contextmanager
 def locked(journal: Journal) -> Iterator[Callable[[], Awaitable[object]]]:
     """Have another lock the database; give what ends that."""
-    journal._write_side.execute("PRAGMA busy_timeout = 20")
+    journal._database.write_side.execute("PRAGMA busy_timeout = 20")
     path = journal.folder / "journal.sqlite3"
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -383,7 +383,13 @@ async def test_a_redirect_without_end_is_given_up(
     assert len(await journal.given_up()) == 1
 
 
-@pytest.mark.parametrize("place", ["http://10.1.2.3/", "other", "ftp://a.example/", "http://\\"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "http://10.1.2.3/", "other", "ftp://a.example/", "http://\\", "http://[", "http://[::1",
+        "http://a.example:99999/", "http://169.254.169.254/latest", "file:///etc/passwd",
+    ],
+)  # fmt: skip
 async def test_a_redirect_to_where_the_policy_refuses_is_final(
     journal: Journal, receiver: StartReceiver, sender: StartWebhooks, place: str
 ) -> None:
