@@ -94,7 +94,7 @@ class Checker:
         """ComfyUI's folders hold what they held, the state's what its bounds allow."""
         until_none(lambda: self._lying() - self._before, 30)
         until_none(lambda: {} if self._state_bytes() <= 2 * RESULT_BYTES else {"bytes"}, 60)
-        cache = self._arena.folder("cache")
+        cache = self._arena.folder("cache").resolve()
         for link in self._arena.folder("models").rglob("*"):
             assert link.is_dir() or (link.is_symlink() and link.resolve().parent == cache), link
 

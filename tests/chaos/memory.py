@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.chaos.limits import held_to
+
 SIDE = 16_384
 """Of a picture of 3.2 GB, the largest that ComfyUI makes empty."""
 
@@ -17,9 +19,5 @@ ROOM_BYTES = 2 * 2**30
 def limited(pid: int) -> Iterator[None]:
     """Let a process have little more address space than it has now, for the block."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
-    most = pages * resource.getpagesize() + ROOM_BYTES
-    before = resource.prlimit(pid, resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
-    try:
+    with held_to(pid, resource.RLIMIT_AS, pages * resource.getpagesize() + ROOM_BYTES):
         yield
-    finally:
-        resource.prlimit(pid, resource.RLIMIT_AS, before)

@@ -16,8 +16,8 @@ A_PAGE = 6000
 """Bytes: there is room for something, so that it goes wrong in the middle."""
 
 ERRORS = {
-    "cache": {"invalid_input", "no_space"},
-    "input": {"invalid_input", "no_space"},
+    "cache": {"folder_failed", "no_space"},
+    "input": {"folder_failed", "no_space"},
     "output": {"execution_error", "no_space"},
     "temp": {"execution_error", "no_space"},
     "state": {"no_space", "storage_error"},

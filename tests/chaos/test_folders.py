@@ -6,7 +6,8 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,24 @@ import pytest
 from tests.chaos.arena import Arena
 from tests.chaos.checker import Checker
 from tests.chaos.traffic import HOOK, MADE, SYNC, Traffic
+from tests.comfyui.server import ComfyServer, Install
 
 READ_ONLY_S = 3.0
 
 ERRORS = {
-    "input": {"invalid_input", "storage_error"},
+    "input": {"invalid_input", "folder_failed"},
     "output": {"execution_error", "storage_error"},
     "temp": {"execution_error", "storage_error"},
 }
 """By folder: where the journal and the cache are, files stay open, and no disk is remounted."""
+
+TAKEN_AWAY = {
+    # What ComfyUI's nodes say where their file is gone, and its thread dies of where the folder is.
+    "input": {"invalid_input", "invalid_prompt", "execution_error", "folder_failed", "worker_died"},
+    "output": {"execution_error", "storage_error"},
+    "temp": {"execution_error", "storage_error"},
+    "cache": {"folder_failed", "execution_error"},
+}
 
 
 @contextmanager
@@ -64,7 +74,7 @@ def test_all_of_the_cache_is_deleted_again_and_again(
         for _ in range(8):
             time.sleep(0.5)
             emptied(arena.folder("cache"))
-    checker.require(traffic, {"invalid_input", "execution_error", "storage_error"})
+    checker.require(traffic, TAKEN_AWAY["cache"])
 
 
 def test_all_of_the_journal_is_deleted(arena: Arena, traffic: Traffic, checker: Checker) -> None:
@@ -84,6 +94,43 @@ def test_all_of_the_journal_is_deleted(arena: Arena, traffic: Traffic, checker: 
     with later.flowing():
         time.sleep(1.0)
     checker.require(later, set())
+
+
+@pytest.mark.parametrize("name", ["input", "output", "temp"])
+def test_all_of_a_folder_of_comfyui_is_deleted_again_and_again(
+    arena: Arena, traffic: Traffic, checker: Checker, name: str
+) -> None:
+    with traffic.flowing():
+        for _ in range(12):
+            time.sleep(0.3)
+            emptied(arena.folder(name))
+    assert len(traffic.sent) > 10
+    checker.require(traffic, TAKEN_AWAY[name])
+
+
+@pytest.mark.parametrize("name", ["input", "output", "temp", "cache"])
+def test_a_folder_goes_and_comes_back_as_a_link_while_jobs_run(
+    arena: Arena, install: Install, tmp_path: Path, name: str
+) -> None:
+    with ComfyServer(install, tmp_path / "comfyui", arena.server.env) as server:
+        movable = replace(arena, server=server)
+        movable.up()
+        checker, traffic = Checker(movable), Traffic(movable)
+        folder, elsewhere = movable.folder(name), tmp_path / "elsewhere"
+        with traffic.flowing():
+            time.sleep(1.0)
+            folder.rename(elsewhere)
+            time.sleep(1.0)
+            while not folder.is_symlink():
+                shutil.rmtree(folder, ignore_errors=True)  # made anew by what needs it
+                with suppress(FileExistsError):
+                    folder.symlink_to(elsewhere)
+            time.sleep(2.0)
+        checker.require(traffic, TAKEN_AWAY[name])
+        again = Traffic(movable)
+        with again.flowing():
+            time.sleep(1.0)
+        checker.require(again, set())
 
 
 def emptied(folder: Path) -> None:

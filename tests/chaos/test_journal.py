@@ -14,6 +14,7 @@ from tests.chaos.checker import Checker, until_none
 from tests.chaos.traffic import HOOK, MADE, Traffic
 
 LOCKED_S = 8.0
+COMMIT_S = (0.5, 3.0)
 DATABASE = "journal.sqlite3"
 
 
@@ -27,7 +28,19 @@ def test_another_process_locks_the_database(
             time.sleep(LOCKED_S)
             other.execute("ROLLBACK")
         time.sleep(1.0)
-    checker.require(traffic, {"storage_error"})
+    checker.require(traffic, {"journal_busy"})
+
+
+def test_the_disk_of_the_journal_is_slow_for_a_while(
+    arena: Arena, traffic: Traffic, checker: Checker
+) -> None:
+    with traffic.flowing():
+        time.sleep(0.5)
+        for seconds in COMMIT_S:
+            with arena.clock.slow_commits(seconds):
+                time.sleep(2 * seconds)
+                checker.comfyui_is_itself()  # and as quick as ever
+    checker.require(traffic, set())
 
 
 def test_a_start_while_the_database_is_locked_is_told_and_loses_nothing(

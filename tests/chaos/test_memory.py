@@ -35,3 +35,4 @@ def test_a_process_is_out_of_memory_under_load(
             assert (reply.status, reply.json["code"]) == (500, "out_of_memory"), reply.json
             time.sleep(0.2)
     checker.require(traffic, set())
+    arena.server.stop()  # it may take the limit for its own

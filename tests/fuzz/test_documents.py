@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.fakes import graph
@@ -157,13 +157,15 @@ HEADERS: dict[str, st.SearchStrategy[str]] = {
     "Idempotency-Key": st.sampled_from(["k", " ", "é", "x" * 255, "x" * 256, "../k", '"k"', "k,k"]),
     "Content-Encoding": st.sampled_from(["identity", "gzip", "deflate", "x", ""]),
     "Content-Type": st.sampled_from(["application/json; charset=utf-16", "text/plain", "x", "", "a/b;;"]),
-    "Expect": st.sampled_from(["100-continue", "100-Continue"]),
+    "Expect": st.sampled_from(["100-continue", "100-Continue", "x"]),
     "X-Forwarded-For": st.just("a, b"),
     "Upgrade": st.sampled_from(["websocket", "h2c"]),
     "Connection": st.sampled_from(["close", "Upgrade", "keep-alive, x"]),
 }  # fmt: skip
 
 
+# aiohttp before 3.14 took the body for the first bytes of a WebSocket.
+@example(headers={"Upgrade": "websocket", "Connection": "Upgrade"})
 @given(headers=st.fixed_dictionaries({}, optional=HEADERS))
 def test_any_header_is_heeded_or_refused(site: Served, headers: dict[str, str]) -> None:
     headers["Content-Type"] = headers.get("Content-Type", "application/json")
@@ -177,6 +179,6 @@ def test_any_header_of_a_reader_is_heeded_or_refused(
     body = {"prompt": graph(), "id": "read", "s3": None}
     assert _answer(site, json.dumps(body).encode(), {"Idempotency-Key": "of the reader"})[0] == 200
     status, content = send(site, "GET", f"/prompt/read{place}", None, headers)
-    assert status in (200, 204, 400, 404, 406), content
+    assert status in (200, 204, 400, 404, 406, 417), content
     if status == 200 and place:
         assert b"event: succeeded" in content

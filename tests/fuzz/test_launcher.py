@@ -83,6 +83,7 @@ def told(home: Path, variables: Mapping[str, str], flags: Sequence[str] = ()) ->
 @example(variables={"manifest": "x" * 5000})
 @example(variables={"comfy_home": "x" * 5000})
 @example(variables={"comfy_home": "a\nb"})
+@example(variables={"comfy_home": "a\udcff"})
 @example(variables={"cache_dir": "~no.such.user/x"})
 def test_any_variables_are_taken_or_told_of_in_a_line(
     home: Path, variables: dict[str, str]

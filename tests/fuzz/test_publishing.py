@@ -15,6 +15,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from comfyui_stateless.naming import leaves_folder
 from comfyui_stateless.wire import to_json
 from comfyui_stateless.workflows.base import WorkflowFileError
 from comfyui_stateless.workflows.graph import GraphEndpoint
@@ -199,6 +200,7 @@ def test_a_value_is_taken_exactly_where_the_schema_says_so(
     is_right = jsonschema.Draft202012Validator(published["schema"]).is_valid({"v": value})
     answer = _ask(site, "POST", "typed", {"input": {"v": value}})
     assume(value != "\ud800" and value != "")
+    assume(not (isinstance(value, str) and leaves_folder(value)))  # it is a prefix of files
     assert (answer[0] == 200) == is_right, (published["schema"], answer)
 
 

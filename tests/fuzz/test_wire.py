@@ -189,7 +189,7 @@ def test_any_request_has_an_answer_that_is_no_failure(
     if answer:
         status = int(answer.split(b" ", 2)[1])
         assert answer.startswith(b"HTTP/"), answer
-        assert status < 500, answer[:2000]
+        assert status < 500 or (status, version) == (505, "HTTP/2.0"), answer[:2000]
 
 
 HANDSHAKE = (
