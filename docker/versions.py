@@ -7,11 +7,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,13 +29,19 @@ ROOT = Path(__file__).resolve().parent.parent
 # The oldest dependencies have no wheels for newer Pythons than these.
 VARIANTS = ("3.10-oldest", "3.11-oldest", "3.10-newest", "3.12-newest", "3.13-newest")
 TESTS = ("tests", "--ignore=tests/comfyui", "--ignore=tests/browser", "--ignore=tests/package")
-# What touches the dependencies most, in a minute or two.
+# What touches the dependencies and Python itself (processes, signals, sockets, files) most, in some
+# three minutes.
 QUICK = (
-    "tests/api", "tests/metrics", "tests/webhooks", "tests/storage/test_s3.py",
-    "tests/storage/test_huggingface.py", "tests/storage/test_http.py", "tests/test_config.py",
+    "tests/api", "tests/gateway", "tests/journal", "tests/launcher", "tests/metrics",
+    "tests/webhooks", "tests/storage/test_s3.py", "tests/storage/test_huggingface.py",
+    "tests/storage/test_http.py", "tests/test_background.py", "tests/test_config.py",
     "tests/test_convert_options.py", "tests/test_importing.py", "tests/test_outputs.py",
     "tests/test_png.py", "tests/test_prepare.py", "tests/test_requests.py", "tests/workflows",
 )  # fmt: skip
+# These try Node.js far more than Python, for a quarter of the time.
+NOT_QUICK = ("--ignore=tests/workflows/test_javascript.py",)
+# As many tests may fail beside other processes and pass alone; more are no accident.
+MAY_FAIL = 3
 # Large, and for the linters and the browser alone.
 NEEDLESS = ("mypy", "playwright", "ruff", "types-PyYAML")
 # A tool of the tests whose newer releases need a newer pydantic than we do.
@@ -117,21 +125,44 @@ def ensure(variant: Variant, python: Path, folder: Path, console: Console) -> Pa
 def command(variant: Variant, python: Path, more: Sequence[str], *, is_quick: bool) -> list[str]:
     """Return what runs the tests with an environment's Python."""
     tests = QUICK if is_quick else TESTS
-    left_out = NEWER_PILLOW if variant.is_oldest and not is_quick else ()
+    left_out = NOT_QUICK if is_quick else NEWER_PILLOW if variant.is_oldest else ()
     return [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, *left_out, *more]
 
 
+def once_more(words: Sequence[str], said: str) -> list[str] | None:
+    """Return what runs a few failed tests again; None where they are many, or pytest has named none.
+
+    Args:
+        words: The command that has run all of them.
+        said: Its output, with pytest's summary at the end.
+    """
+    failed = re.findall(r"^(?:FAILED|ERROR) (\S.*?::.*?)(?: - .*)?$", said, re.MULTILINE)
+    if not 0 < len(failed) <= MAY_FAIL:
+        return None
+    return [*words[: words.index("no:cacheprovider") + 1], *failed]
+
+
+def _wait_for_room(running: Collection[subprocess.Popen[bytes]], most: int) -> None:
+    while sum(process.poll() is None for process in running) >= most:
+        time.sleep(0.05)
+
+
 def run_all(
-    commands: Iterator[tuple[str, list[str] | None]], folder: Path | None
+    commands: Iterator[tuple[str, list[str] | None]], folder: Path | None, most: int = 2
 ) -> dict[str, bool]:
     """Run commands by their name, None being one that cannot be run; say which have ended well.
+
+    A few tests that fail beside others are run once more when these are done, and it is said.
 
     Args:
         folder: Where each is run beside those that follow, with a log of its own in there, which is
             shown when it has failed; None for one after the other.
+        most: How many are run beside each other; tests that wait fail where the machine is full.
     """
     passed: dict[str, bool] = {}
     running: dict[str, tuple[subprocess.Popen[bytes], Path]] = {}
+    asked: dict[str, list[str]] = {}
+    again: dict[str, list[str]] = {}
     with ExitStack() as stack:
         for name, words in commands:
             if words is None:
@@ -142,13 +173,20 @@ def run_all(
             else:
                 log = folder / f"{name}.log"
                 output = stack.enter_context(log.open("wb"))
+                _wait_for_room([process for process, _ in running.values()], most)
                 process = subprocess.Popen(words, cwd=ROOT, stdout=output, stderr=output)
                 stack.callback(process.kill)
-                running[name] = process, log
+                running[name], asked[name] = (process, log), words
         for name, (process, log) in running.items():
             passed[name] = process.wait() == 0
-            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+            said = log.read_text(encoding="utf-8", errors="replace")
+            lines = said.splitlines()
             print(f"+ {name}", *(lines[-1:] if passed[name] else lines), sep="\n", flush=True)
+            if not passed[name] and (words := once_more(asked[name], said)):
+                again[name] = words
+    for name, words in again.items():
+        print(f"+ {name}: what has failed, once more and alone", flush=True)
+        passed[name] = subprocess.run(words, cwd=ROOT, check=False).returncode == 0
     return passed
 
 
@@ -156,8 +194,14 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """Read the command line; what is not known is for pytest."""
     parser = argparse.ArgumentParser(prog="versions.py", description=__doc__)
     parser.add_argument("--only", action="append", choices=VARIANTS, help="default: all of them")
-    parser.add_argument("--quick", action="store_true", help="what touches dependencies most")
-    parser.add_argument("--at-once", action="store_true", help="side by side, each with a log")
+    parser.add_argument(
+        "--quick", action="store_true", help="what depends most on dependencies and Python"
+    )
+    parser.add_argument(
+        "--at-once",
+        action="store_true",
+        help="side by side, one more than there are CPUs, each with a log",
+    )
     parser.add_argument(
         "--if-there", action="store_true", help="no failure where there is no Python for any"
     )
@@ -196,7 +240,9 @@ def main(arguments: Sequence[str]) -> int:
     if not pythons:
         return 0 if options.if_there else 1
     logs = store / "versions" if options.at_once else None
-    passed = run_all(prepared(pythons, options, more, console), logs)
+    # They wait for a third of their time.
+    most = (os.cpu_count() or 1) + 1
+    passed = run_all(prepared(pythons, options, more, console), logs, most)
     for name, is_good in passed.items():
         console.note(f"{name}: {'passed' if is_good else 'FAILED'}")
     return 0 if all(passed.values()) else 1

@@ -80,6 +80,32 @@ def test_of_those_at_once_each_runs_beside_the_next_and_shows_its_output_when_it
     assert capfd.readouterr().out.splitlines() == ["+ first", "well", "+ second", "why"]
 
 
+@pytest.mark.parametrize(("fails", "passes"), [(1, True), (3, True), (4, False), (0, False)])
+def test_a_few_tests_that_fail_beside_others_are_run_once_more_alone(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], fails: int, passes: bool
+) -> None:
+    marks = f"import pathlib, pytest\nMARKS = pathlib.Path({str(tmp_path)!r})\n"
+    flaky = f"""{marks}
+@pytest.mark.parametrize("n", range({fails}))
+def test_flaky(n):
+    mark = MARKS / f"mark {{n}}"
+    was_there = mark.exists()
+    mark.touch()
+    assert was_there, "not yet - this time"
+"""
+    steady = "def test_steady(): assert False\n" if not fails else "def test_steady(): pass\n"
+    (tmp_path / "test_flaky.py").write_text(flaky + steady)
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    assert versions.run_all(iter([("one", words)]), tmp_path) == {"one": passes}
+    assert ("+ one: what has failed, once more and alone" in capfd.readouterr().out) == (fails != 4)
+
+
+def test_no_more_are_run_at_once_than_was_said(tmp_path: Path) -> None:
+    alone = f"import pathlib, time\nmark = pathlib.Path({str(tmp_path / 'mark')!r})\nmark.mkdir()\ntime.sleep(0.05)\nmark.rmdir()"
+    each = [(name, [sys.executable, "-c", alone]) for name in ("first", "second", "third")]
+    assert set(versions.run_all(iter(each), tmp_path, most=1).values()) == {True}
+
+
 def test_one_after_the_other_they_share_the_output(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
