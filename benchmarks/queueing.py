@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
 
 import aiohttp
 
 from .bench import Bench
 from .graphs import Graph, coloured, coloured_pixels, decoded, node
 from .listeners import ALL, listening, path_of
+from .probing import INTERVAL_S, probing
 from .rows import Row
 from .sides import UNLIMITED, Ours, WrongAnswer, post
 from .spread import Spread, percentile
 
-INTERVAL_S = 0.005
 POLL_S = 0.02
 SETTLE_S = 1.0
 ROUNDS = 3
@@ -55,73 +53,33 @@ def gated(nonce: int) -> Graph:
 
 
 async def _round(bench: Bench) -> Waits:
-    jobs, waits, ours = bench.plan.jobs, Waits(), Ours()
-    async with AsyncExitStack() as stack:
-        http, probe = [
-            await stack.enter_async_context(
-                aiohttp.ClientSession(
-                    bench.server.url,
-                    connector=aiohttp.TCPConnector(limit=0),
-                    timeout=UNLIMITED,
-                )
-            )
-            for _ in range(2)
-        ]
+    jobs, waits, ours, url = bench.plan.jobs, Waits(), Ours(), bench.server.url
+    seconds = bench.plan.probes * INTERVAL_S
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(url, connector=connector, timeout=UNLIMITED) as http:
 
         def send(graph: Graph) -> asyncio.Task[bytes]:
             return asyncio.create_task(post(http, "/api/stateless/prompt", ours.body(graph)))
 
-        waits["idle"] = await probed(probe, lambda sent: sent < bench.plan.probes // 4)
+        with probing(url) as waits["idle"]:
+            await asyncio.sleep(seconds / 4)
         gate = {"prompt": gated(time.time_ns() % 2**31), "id": GATED}
         first = asyncio.create_task(post(http, "/api/stateless/prompt", json.dumps(gate).encode()))
-        await _until_running(probe)
-        answers = [send(coloured(colour)) for colour in range(jobs)]
-        waits["arriving"] = await _while(probe, _until_full(probe))
+        await _until_running(http)
+        with probing(url) as waits["arriving"]:
+            answers = [send(coloured(colour)) for colour in range(jobs)]
+            await _until_full(http)
         await asyncio.sleep(SETTLE_S)
-        waits["waiting"] = await probed(probe, lambda sent: sent < bench.plan.probes)
-        waits["watched"] = await asyncio.to_thread(_watched, bench)
-        await post(http, "/benchmark/open", b"{}")
-        done = asyncio.gather(first, *answers)
-        waits["draining"] = await _while(probe, done)
-        _check(ours, (await done)[1:])
+        with probing(url) as waits["waiting"]:
+            await asyncio.sleep(seconds)
+        with listening(url, STREAMS, ALL, path_of(GATED)):
+            await asyncio.sleep(SETTLE_S)
+            with probing(url) as waits["watched"]:
+                await asyncio.sleep(seconds)
+        with probing(url) as waits["draining"]:
+            await post(http, "/benchmark/open", b"{}")
+            _check(ours, (await asyncio.gather(first, *answers))[1:])
     return waits
-
-
-def _watched(bench: Bench) -> list[float]:
-    """Probe while streams are open: half of them of all jobs, half of the one that runs."""
-
-    async def probed_by_itself() -> list[float]:
-        async with aiohttp.ClientSession(bench.server.url, timeout=UNLIMITED) as probe:
-            return await probed(probe, lambda sent: sent < bench.plan.probes)
-
-    with listening(bench.server.url, STREAMS, ALL, path_of(GATED)):
-        time.sleep(SETTLE_S)
-        return asyncio.run(probed_by_itself())
-
-
-async def probed(http: aiohttp.ClientSession, more: Callable[[int], bool]) -> list[float]:
-    """Ask ``/ready`` at a fixed beat; return the milliseconds from each beat to its answer.
-
-    A beat does not wait for the answer of the one before: a server that stops for 300 ms shows as
-    60 slow answers, not as one.
-    """
-
-    async def ask(due: float) -> float:
-        async with http.get("/api/stateless/ready") as response:
-            await response.read()
-        return (time.perf_counter() - due) * 1000
-
-    began, asked = time.perf_counter(), list[asyncio.Task[float]]()
-    while more(len(asked)):
-        due = began + len(asked) * INTERVAL_S
-        await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        asked.append(asyncio.create_task(ask(due)))
-    return list(await asyncio.gather(*asked))
-
-
-async def _while(http: aiohttp.ClientSession, work: Awaitable[object]) -> list[float]:
-    pending = asyncio.ensure_future(work)
-    return await probed(http, lambda sent: sent == 0 or not pending.done())
 
 
 async def _until_running(http: aiohttp.ClientSession) -> None:
