@@ -360,6 +360,8 @@ class Cache:
         )
 
     async def _digest(self, cached: Cached) -> str:
+        if cached.is_vouched_for and cached.known.sha256 is not None:
+            return cached.known.sha256
         lock = self._digests.setdefault(cached.key, asyncio.Lock())
         try:
             async with lock:

@@ -189,9 +189,12 @@ class Shelf:
         known = records.read(cached.path)
         if known is not None and known.size == cached.size and known.sha256 is not None:
             return known.sha256
+        stat = cached.path.stat()
         sha256 = file_digest(cached.path, "sha256")
         with suppress(OSError):  # on a full disk it is computed again the next time
             records.update(cached.path, sha256=sha256)
+            now = cached._replace(record=records.read(cached.path))
+            self._remember(cached.key, _stamp(stat), now)
         return sha256
 
     def add_link(self, cached: Cached, link: Path) -> None:

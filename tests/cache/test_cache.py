@@ -154,3 +154,14 @@ async def test_the_digest_is_of_the_content_and_kept(
     assert set(digests) == {hashlib.sha256(data).hexdigest()}
     record = json.loads((folder / f"{lease.path.name}.meta").read_bytes())
     assert record["sha256"] == digests[0]
+
+
+async def test_a_known_digest_is_told_without_looking_at_the_disk(
+    origin: Origin, cache: Cache, folder: Path
+) -> None:
+    url = origin.put("/a.bin", b"content")
+    known = await (await cache.fetch(url)).digest()
+    lease = await cache.fetch(url)
+    lease.path.unlink()
+    (folder / f"{lease.path.name}.meta").unlink()
+    assert await lease.digest() == known
