@@ -19,7 +19,6 @@ import standardwebhooks
 import svix.webhooks
 
 from comfyui_stateless import recording
-from comfyui_stateless.config import Settings
 from comfyui_stateless.engine import CapturedImage
 from comfyui_stateless.errors import (
     InvalidPrompt,
@@ -50,16 +49,12 @@ from tests.uploads.receiver import Answer as Put
 from tests.uploads.receiver import receiving
 from tests.webhooks.receivers import Receiver, Sleeper, asleep, never
 
+pytestmark = pytest.mark.usefixtures("plain_environment")
+
 ROOT = Path(__file__).parents[1]
 KILLS = 4
 
 StartReceiver = Callable[..., Awaitable[Receiver]]
-
-
-@pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
 
 
 @pytest.fixture

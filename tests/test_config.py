@@ -8,11 +8,7 @@ from comfyui_stateless.config import Settings, override, without_effect
 from comfyui_stateless.errors import ConfigError
 from comfyui_stateless.variables import LAUNCHER_MARK, LAUNCHER_ONLY
 
-
-@pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
+pytestmark = pytest.mark.usefixtures("plain_environment")
 
 
 def test_without_any_variable_the_defaults_hold() -> None:

@@ -4,35 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from comfyui_stateless.cache.names import key_of
-from comfyui_stateless.config import Settings
 from comfyui_stateless.downloads import Downloads
 from comfyui_stateless.errors import FolderFailed, InvalidInput, NoSpace, Unavailable
 from comfyui_stateless.pipeline import Services
 from comfyui_stateless.requests import DownloadRequest
 from tests.cache.content import noise, safetensors
-from tests.cache.origin import Origin, serving
+from tests.cache.origin import Origin
 from tests.fakes import FakeEngine, eventually
 from tests.fetching import MODEL, PAGE, SECRET, holding, kept
 from tests.wiring import end, services_for
 
-
-@pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
-
-
-@pytest.fixture
-def origin() -> Iterator[Origin]:
-    with serving() as running:
-        yield running
+pytestmark = pytest.mark.usefixtures("plain_environment")
 
 
 @pytest.fixture

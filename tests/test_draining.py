@@ -14,7 +14,6 @@ import pytest
 from aiohttp import web
 
 from comfyui_stateless import draining
-from comfyui_stateless.config import Settings
 from comfyui_stateless.draining import Drain, drain
 from comfyui_stateless.readiness import Phase
 from tests.accepting import Life, Live, lives, loading_graph, messages
@@ -22,11 +21,7 @@ from tests.fakes import Gate, Play, eventually, graph
 from tests.webhooks.receivers import Receiver, never
 from tests.wiring import app_for
 
-
-@pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
+pytestmark = pytest.mark.usefixtures("plain_environment")
 
 
 @pytest.fixture

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from comfyui_stateless.config import Settings
 from comfyui_stateless.errors import InvalidPrompt, StatelessError
 from comfyui_stateless.examine import Fetch, Findings, Missing, examine
 from comfyui_stateless.inputs import Uploaded
 from comfyui_stateless.pipeline import Services
 from comfyui_stateless.requests import PromptRequest
-from tests.cache.origin import Origin, serving
+from tests.cache.origin import Origin
 from tests.fakes import FakeEngine
 from tests.fetching import (
     MODEL,
@@ -30,17 +29,7 @@ from tests.fetching import (
 )
 from tests.wiring import end, services_for
 
-
-@pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
-
-
-@pytest.fixture
-def origin() -> Iterator[Origin]:
-    with serving() as running:
-        yield running
+pytestmark = pytest.mark.usefixtures("plain_environment")
 
 
 Open = Callable[..., Services]

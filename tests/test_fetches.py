@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from comfyui_stateless.config import Settings
 from comfyui_stateless.errors import InvalidInput
 from comfyui_stateless.inputs import fetching
 from tests.cache.content import noise, safetensors
-from tests.cache.origin import Origin, serving
+from tests.cache.origin import Origin
 from tests.cache.watching import has_begun, until
 from tests.fakes import eventually
 from tests.fetching import (
@@ -33,17 +32,7 @@ from tests.fetching import (
 )
 from tests.storage.answers import Answer, Call, answering
 
-
-@pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
-
-
-@pytest.fixture
-def origin() -> Iterator[Origin]:
-    with serving() as running:
-        yield running
+pytestmark = pytest.mark.usefixtures("plain_environment")
 
 
 @pytest.fixture

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from tests.cache.content import safetensors
-from tests.cache.origin import Origin, serving
+from tests.cache.origin import Origin
 from tests.fetching import Cook, Kitchen, kitchens, loading_engine
 
 SIZE = 100_000
 ROOM_FOR_ONE = 1.5 * SIZE / 1024**3
-
-
-@pytest.fixture
-def origin() -> Iterator[Origin]:
-    with serving() as running:
-        yield running
 
 
 @pytest.fixture

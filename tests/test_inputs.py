@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 from comfyui_stateless.cache.names import key_of
-from comfyui_stateless.config import Settings
 from comfyui_stateless.errors import FolderFailed, InvalidPrompt, NoSpace, StorageError
 from tests.cache.content import noise, safetensors
-from tests.cache.origin import Origin, serving
+from tests.cache.origin import Origin
 from tests.fetching import (
     FILES,
     MODEL,
@@ -33,17 +32,7 @@ from tests.fetching import (
 )
 from tests.git_server import git_server
 
-
-@pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
-
-
-@pytest.fixture
-def origin() -> Iterator[Origin]:
-    with serving() as running:
-        yield running
+pytestmark = pytest.mark.usefixtures("plain_environment")
 
 
 @pytest.fixture

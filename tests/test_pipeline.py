@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from comfyui_stateless import pipeline
-from comfyui_stateless.config import Settings
 from comfyui_stateless.engine import CapturedImage, PromptResult
 from comfyui_stateless.errors import ExecutionError, ExecutionInterrupted, InvalidPrompt
 from comfyui_stateless.jobs import JobState
@@ -21,13 +20,9 @@ from comfyui_stateless.turns import PLACES
 from tests.fakes import FakeEngine, Play, eventually, graph
 from tests.wiring import end, services_for
 
+pytestmark = pytest.mark.usefixtures("plain_environment")
+
 Make = Callable[[FakeEngine], Services]
-
-
-@pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from comfyui_stateless.bodies import json_body
-from comfyui_stateless.config import Settings
 from comfyui_stateless.engine import InputFile, OutputFile, PromptResult
 from comfyui_stateless.errors import (
     DeliveryFailed,
@@ -53,6 +52,8 @@ from tests.fakes import Gate, eventually, graph
 from tests.storage.file_server import file_server
 from tests.webhooks.receivers import Receiver, asleep
 
+pytestmark = pytest.mark.usefixtures("plain_environment")
+
 HOOK = "https://user:pass@receiver.example/hook?token=1"
 
 REQUESTS: dict[str, dict[str, Any]] = {
@@ -74,12 +75,6 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "data for nodes": {"extra_data": {"extra_pnginfo": {"workflow": {"nodes": []}}, "other": 1}},
     "an id that is no file name": {"id": "../a\n\0b/\U0001f600"},
 }
-
-
-@pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import standardwebhooks
 
-from comfyui_stateless.config import Settings, system_metadata
+from comfyui_stateless.config import system_metadata
 from comfyui_stateless.system_events import SystemEvents
 from comfyui_stateless.webhooks import SystemWebhook, check_secret
 from tests.accepting import SECRET, Life, Live, lives, loading_graph, messages, png, soon
@@ -17,6 +17,8 @@ from tests.fakes import Play, eventually
 from tests.storage.file_server import file_server
 from tests.uploads.receiver import receiving
 from tests.webhooks.receivers import Receiver
+
+pytestmark = pytest.mark.usefixtures("plain_environment")
 
 # The events of the specification, in ComfyUI's terms, as an engine tells them.
 RUN_EVENTS: dict[str, dict[str, Any]] = {
@@ -39,12 +41,6 @@ RUN_EVENTS: dict[str, dict[str, Any]] = {
         "current_outputs": [],
     },
 }
-
-
-@pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,12 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from comfyui_stateless import warmup
-from comfyui_stateless.config import Settings
 from comfyui_stateless.errors import ExecutionError, InvalidPrompt
 from comfyui_stateless.journal import schema
 from comfyui_stateless.journal.journal import Journal
 from comfyui_stateless.readiness import Phase
 from comfyui_stateless.warmup import get_ready
-from tests.cache.origin import Origin, serving
+from tests.cache.origin import Origin
 from tests.fakes import FakeEngine, Play, eventually, graph
 from tests.fetching import MODEL, PAGE, SECRET, loading, loading_engine
 from tests.storage.answering import answering
@@ -30,16 +29,8 @@ GRAPH = json.dumps(graph()).encode()
 
 
 @pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
+def _short_delays(plain_environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warmup, "RETRY_DELAYS_S", (0.01, 0.01))
-
-
-@pytest.fixture
-def origin() -> Iterator[Origin]:
-    with serving() as running:
-        yield running
 
 
 Start = Callable[..., Awaitable[tuple[int, dict[str, Any]]]]

@@ -14,7 +14,6 @@ from aiohttp.test_utils import TestClient, TestServer
 from comfyui_stateless.api.app import create_app
 from comfyui_stateless.background import Background
 from comfyui_stateless.board import Board, Recent
-from comfyui_stateless.config import Settings
 from comfyui_stateless.metrics import Metrics, Tallies
 from comfyui_stateless.pipeline import Services
 from comfyui_stateless.readiness import Phase
@@ -63,9 +62,8 @@ Serve = Callable[..., Coroutine[Any, Any, Site]]
 
 
 @pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
+def _plain_environment(plain_environment: None) -> None:
+    """Have it for every test here."""
 
 
 @pytest.fixture

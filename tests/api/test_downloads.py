@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from comfyui_stateless.cache.names import key_of
 from tests.api.conftest import Serve, Site
 from tests.cache.content import noise, safetensors
-from tests.cache.origin import Origin, serving
+from tests.cache.origin import Origin
 from tests.fakes import FakeEngine, eventually
 from tests.fetching import (
     MODEL,
@@ -27,12 +27,6 @@ from tests.fetching import (
     loading_all,
     loading_engine,
 )
-
-
-@pytest.fixture
-def origin() -> Iterator[Origin]:
-    with serving() as running:
-        yield running
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pytest
 from aiohttp import FormData
 
 from tests.api.conftest import Serve, Site
-from tests.cache.origin import Origin, serving
+from tests.cache.origin import Origin
 from tests.fakes import eventually
 from tests.fetching import (
     FILES,
@@ -34,12 +34,6 @@ from tests.fetching import (
     picture,
 )
 from tests.storage.answers import Answer, Call, answering
-
-
-@pytest.fixture
-def origin() -> Iterator[Origin]:
-    with serving() as running:
-        yield running
 
 
 async def posted(site: Site, graph: Mapping[str, Any], **fields: Any) -> tuple[int, dict[str, Any]]:

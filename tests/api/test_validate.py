@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from comfyui_stateless.cache.names import key_of
 from comfyui_stateless.errors import InvalidPrompt
 from comfyui_stateless.readiness import Phase
 from tests.api.conftest import Serve, Site
-from tests.cache.origin import Origin, serving
+from tests.cache.origin import Origin
 from tests.fakes import graph
 from tests.fetching import (
     MODEL,
@@ -28,12 +27,6 @@ from tests.fetching import (
     loading_all,
     loading_engine,
 )
-
-
-@pytest.fixture
-def origin() -> Iterator[Origin]:
-    with serving() as running:
-        yield running
 
 
 async def validated(site: Site, prompt: dict[str, Any], **fields: Any) -> dict[str, Any]:

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from comfyui_stateless.cache import Cache
-from tests.cache.origin import Origin, serving
 from tests.cache.worker import backend
 
 NewCache = Callable[..., Awaitable[Cache]]
-
-
-@pytest.fixture
-def origin() -> Iterator[Origin]:
-    with serving() as running:
-        yield running
 
 
 @pytest.fixture
