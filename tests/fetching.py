@@ -141,11 +141,13 @@ def kept(folder: Path) -> list[str]:
 
 def contents(folder: Path) -> bytes:
     """Return all that is written below a folder: names, and what is in the files."""
-    paths = sorted(folder.rglob("*"))
-    read = (path.read_bytes() if path.is_file() else b"" for path in paths)
-    return b"\n".join(
-        str(path).encode() + content for path, content in zip(paths, read, strict=True)
-    )
+    written: list[bytes] = []
+    for path in sorted(folder.rglob("*")):
+        written.append(str(path).encode())
+        # A lock that is just being removed may go between two looks.
+        with suppress(FileNotFoundError, IsADirectoryError):
+            written.append(path.read_bytes())
+    return b"\n".join(written)
 
 
 class Holding:
