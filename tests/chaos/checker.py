@@ -23,6 +23,7 @@ READY_S = 1.0
 ENDED = {"succeeded", "failed", "interrupted"}
 UI_ROUTES = ("/", "/queue", "/history", "/system_stats", "/object_info/SaveImage", "/prompt")
 SIDE_ENDINGS = (".meta", ".lock", ".part")
+MADE_BY_COMFYUI = {"input/3d"}
 NEVER_LOGGED = ("never retrieved", "was never awaited", "Unclosed ", "ResourceWarning")
 
 
@@ -160,7 +161,7 @@ class Checker:
     def _lying(self) -> set[str]:
         files = self._arena.server.files()
         names = {f"{kind}/{name}" for kind in ("input", "output", "temp") for name in files[kind]}
-        return {name for name in names if not name.endswith(BALLAST)}
+        return {name for name in names - MADE_BY_COMFYUI if not name.endswith(BALLAST)}
 
     def _state_bytes(self) -> int:
         state = self._arena.folder("state")

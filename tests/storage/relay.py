@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 CHUNK_BYTES = 16 * 1024
 
+_Ends = tuple[socket.socket, socket.socket]
+
 
 class Relay:
     """Passes on what either side sends, over each connection no more than its limits.
@@ -39,32 +41,55 @@ class Relay:
         self._target = (parts.hostname or "", parts.port or 80)
         self._up, self._down, self._then = up, down, then
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._sockets = [self._listener]
+        self._open: dict[_Ends, int] = {}
+        self._mutex = threading.Lock()
+        self._is_over = threading.Event()
         self.origin = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.at_limit = threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
         """End every connection, and take no more."""
-        for each in list(self._sockets):
-            _hang_up(each)
-            each.close()
+        self._is_over.set()
+        _hang_up(self._listener)
+        self._listener.close()
+        self.break_off()
 
     def break_off(self) -> None:
         """End every connection there is; new ones are taken."""
-        for each in self._sockets[1:]:
-            _hang_up(each)
+        with self._mutex:
+            for ends in self._open:
+                for end in ends:
+                    _hang_up(end)
 
     def _accept(self) -> None:
         while True:
             try:
                 client = self._listener.accept()[0]
-                server = socket.create_connection(self._target)
             except OSError:
                 return
-            self._sockets += [client, server]
-            for ends in ((client, server, self._up), (server, client, self._down)):
-                threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
+            try:
+                server = socket.create_connection(self._target)
+            except OSError:
+                client.close()
+                continue
+            ends = client, server
+            with self._mutex:
+                self._open[ends] = len(ends)
+            for way in ((client, server, self._up), (server, client, self._down)):
+                threading.Thread(target=self._carry, args=(ends, *way), daemon=True).start()
+
+    def _carry(
+        self, ends: _Ends, source: socket.socket, sink: socket.socket, limit: int | None
+    ) -> None:
+        self._pass_on(source, sink, limit)
+        _hang_up(sink)
+        with self._mutex:
+            self._open[ends] -= 1
+            if not self._open[ends]:
+                del self._open[ends]
+                for end in ends:
+                    end.close()
 
     def _pass_on(self, source: socket.socket, sink: socket.socket, limit: int | None) -> None:
         passed = 0
@@ -80,6 +105,8 @@ class Relay:
             if self._then == "cut":
                 _break(source)
                 _break(sink)
+            else:
+                self._is_over.wait()
 
 
 @contextmanager
