@@ -144,13 +144,17 @@ class RunFolder:
             _released(release)
 
     async def remove(self) -> list[Path]:
-        """Delete the folders once ComfyUI is done with the run; return those that are still there."""
+        """Delete the folders once ComfyUI is done with the run.
+
+        Returns:
+            Those that are still there, or were missing.
+        """
         if not self._is_idle:
             self._until_idle = asyncio.Event()
             await self._until_idle.wait()
         self.close()
         if self._made:
-            return await asyncio.to_thread(remove, self._made)
+            return await asyncio.to_thread(_remains, self._made)
         return []
 
 
@@ -158,7 +162,7 @@ class Folders:
     """Gives every run its folder and sees that it goes.
 
     Args:
-        left: Is given the folders that could not be deleted.
+        left: Is given the folders that could not be deleted, or were missing.
     """
 
     def __init__(self, left: Callable[[list[Path]], None] = lambda _: None) -> None:
@@ -247,6 +251,11 @@ def remove(paths: Iterable[Path]) -> list[Path]:
             log.warning("Could not delete %s", path)
             left.append(path)
     return left
+
+
+def _remains(paths: Iterable[Path]) -> list[Path]:
+    missing = [path for path in paths if not os.path.lexists(path)]
+    return missing + remove(paths)
 
 
 def is_deleted(path: Path) -> bool:

@@ -88,7 +88,10 @@ class InputFiles:
         self._clear(path, discard, AGAIN_S)
 
     def _clear(self, path: Path, discard: Callable[[Path], None], again_s: float) -> None:
-        """Delete what nobody uses, later on where it cannot be deleted now."""
+        """Delete what nobody uses, later on where it cannot be deleted now.
+
+        What is missing has gone with its folder, which may come back, as mounts do.
+        """
         if path in self._placed:
             return  # another job brought the same since
         try:
@@ -96,9 +99,12 @@ class InputFiles:
                 # Out of the way at once, so that the name is free for the next job.
                 discard(path.replace(path.with_name(marked(f"gone-{secrets.token_hex(8)}"))))
             else:
-                path.unlink(missing_ok=True)
+                path.unlink()
         except OSError as error:
-            if again_s == AGAIN_S:
+            is_missing = isinstance(error, FileNotFoundError)
+            if is_missing and again_s == MOST_AGAIN_S:
+                return
+            if again_s == AGAIN_S and not is_missing:
                 log.warning("Could not delete %s yet: %s", path, error.strerror)
             wait_s = min(2 * again_s, MOST_AGAIN_S)
             loop = asyncio.get_running_loop()

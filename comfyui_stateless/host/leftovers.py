@@ -1,9 +1,14 @@
-"""What cannot be deleted when its run ends, and is tried again for as long as the process runs."""
+"""What cannot be deleted when its run ends, and is tried again for as long as the process runs.
+
+What is missing then has gone with its folder, which may come back, as mounts do: it is looked for
+until the waits are at their longest.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,23 +27,35 @@ class Leftovers:
     """Deletes later what cannot be deleted now. Use it on the loop's thread."""
 
     def __init__(self) -> None:
-        self._left: dict[Path, None] = {}
-        self._trying: asyncio.Task[None] | None = None
+        self._tries: set[asyncio.Task[None]] = set()
+        self._count = 0
 
     def take(self, paths: Iterable[Path]) -> None:
-        """Try again from now on to delete what a log line has named already."""
-        self._left.update(dict.fromkeys(paths))
-        for path in list(self._left)[MAX_LEFT:]:
-            del self._left[path]
-        if self._left and (self._trying is None or self._trying.done()):
-            self._trying = asyncio.create_task(self._try())
+        """Try from now on to delete what could not be deleted, or was missing."""
+        if left := list(paths)[: MAX_LEFT - self._count]:
+            self._count += len(left)
+            tries = asyncio.create_task(self._try(left))
+            self._tries.add(tries)
+            tries.add_done_callback(self._tries.discard)
 
-    async def _try(self) -> None:
+    async def _try(self, left: list[Path]) -> None:
         wait_s = AGAIN_S
-        while self._left:
+        while left:
             await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, MOST_AGAIN_S)
-            for path in list(self._left):
-                if await asyncio.to_thread(is_deleted, path):
-                    del self._left[path]
-                    log.info("%s could be deleted now", path)
+            is_late, wait_s = wait_s == MOST_AGAIN_S, min(2 * wait_s, MOST_AGAIN_S)
+            still = await asyncio.to_thread(_still, left, is_late=is_late)
+            self._count -= len(left) - len(still)
+            left = still
+
+
+def _still(paths: Iterable[Path], *, is_late: bool) -> list[Path]:
+    """Return what is still to be deleted, which what is missing is not for ever."""
+    still = []
+    for path in paths:
+        if not os.path.lexists(path):
+            still += [] if is_late else [path]
+        elif is_deleted(path):
+            log.info("%s could be deleted now", path)
+        else:
+            still.append(path)
+    return still

@@ -121,6 +121,7 @@ def host(folder_paths: ModuleType) -> Any:
     class Host:
         files = importlib.import_module("comfyui_stateless.host.files")
         inputs = importlib.import_module("comfyui_stateless.host.inputs")
+        leftovers = importlib.import_module("comfyui_stateless.host.leftovers")
         models = importlib.import_module("comfyui_stateless.host.models")
 
     return Host

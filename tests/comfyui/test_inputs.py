@@ -261,6 +261,54 @@ async def test_an_extension_that_is_none_is_left_out(base: Path, host: Any, exte
         assert value.endswith(given(base).digest[:32])
 
 
+@pytest.mark.parametrize("form", [FileForm.NAME, FileForm.FOLDER])
+async def test_what_went_with_the_input_folder_is_deleted_when_that_is_back(
+    base: Path, host: Any, monkeypatch: pytest.MonkeyPatch, form: FileForm
+) -> None:
+    monkeypatch.setattr(host.inputs, "AGAIN_S", 0.05)
+    inputs, folders = host.inputs.InputFiles(), host.files.Folders()
+    async with folders.workspace("a") as workspace:
+        await inputs.add([given(base)], form, workspace)
+        (base / "input").rename(base / "elsewhere")
+    await asyncio.sleep(0.1)
+    (base / "elsewhere").rename(base / "input")
+    assert lying(base)
+    await eventually(lambda: lying(base) == [])
+
+
+async def test_a_runs_folder_that_went_with_the_output_folder_is_deleted_when_that_is_back(
+    base: Path, host: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host.leftovers, "AGAIN_S", 0.05)
+    folders = host.files.Folders(host.leftovers.Leftovers().take)
+    async with folders.workspace("a") as workspace:
+        path = workspace.make(base / "output", "below")
+        (base / "output").rename(base / "elsewhere")
+    await asyncio.sleep(0.1)
+    (base / "elsewhere").rename(base / "output")
+    assert is_there(path)
+    await eventually(lambda: not is_there(path.parent))
+
+
+@pytest.mark.parametrize("module", ["inputs", "leftovers"])
+async def test_what_stays_away_is_looked_for_no_longer(
+    base: Path, host: Any, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    monkeypatch.setattr(getattr(host, module), "AGAIN_S", 0.01)
+    monkeypatch.setattr(getattr(host, module), "MOST_AGAIN_S", 0.02)
+    inputs, folders = host.inputs.InputFiles(), host.files.Folders(host.leftovers.Leftovers().take)
+    async with folders.workspace("a") as workspace:
+        await inputs.add([given(base)], FileForm.NAME, workspace)
+        workspace.folder()
+        for kind in ("input", "output"):
+            (base / kind).rename(base / f"{kind}-elsewhere")
+    await asyncio.sleep(0.2)
+    away = "input" if module == "inputs" else "output"
+    (base / f"{away}-elsewhere").rename(base / away)
+    await asyncio.sleep(0.2)
+    assert list((base / away).iterdir())
+
+
 async def test_what_dead_processes_left_is_swept(base: Path, host: Any) -> None:
     inputs, folders = host.inputs.InputFiles(), host.files.Folders()
     async with folders.workspace("a") as workspace:
