@@ -109,7 +109,8 @@ def test_no_secret_beside_a_graph_is_told(
 ) -> None:
     body = json.dumps({"prompt": graph(), **more}).encode()
     status, answer = send(site, "POST", route, body, headers)
-    assert status < 500
+    is_not_delivered = status == 502 and "http_upload" in more
+    assert status < 500 or is_not_delivered
     _require_silence(lines, answer)
 
 
