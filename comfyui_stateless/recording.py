@@ -17,6 +17,7 @@ from .engine import InputFile, NodeText, OutputFile, PreparedPrompt, PromptResul
 from .errors import (
     Crashed,
     ExecutionInterrupted,
+    FolderFailed,
     Gone,
     RequestError,
     StatelessError,
@@ -135,7 +136,7 @@ class Recorded:
         """Record the end together with the messages that are due, and have them sent.
 
         Where the journal fails, as on a full disk, it is tried for as long as the process lives;
-        after that the job is run again.
+        after that the job is run again. Where an output went away first, the job has failed.
         """
         if not self._is_accepted:
             return  # the caller is told at once
@@ -150,6 +151,9 @@ class Recorded:
         meta, files = ending(self._request, self._graph, outcome), stored_files(outcome)
         try:
             due = await self._journal.finish(self._run_id, meta, messages, files)
+        except FolderFailed as error:
+            # An output went away. The end of a job that failed needs no file.
+            return await self._is_finished(error)
         except StorageError as error:
             log.error("The end of run %s is not recorded yet: %s", self._run_id, error.message)
             return False

@@ -23,11 +23,12 @@ from comfyui_stateless.errors import (
     StorageError,
     Unavailable,
 )
-from comfyui_stateless.journal import DueMessage, IdempotencyKey
+from comfyui_stateless.journal import DueMessage, IdempotencyKey, Message
 from comfyui_stateless.journal.journal import Journal, Limits
 from comfyui_stateless.messages import messages_for
 from comfyui_stateless.recording import (
     Kept,
+    Recorded,
     accepted_reply,
     error_of,
     new_job,
@@ -267,6 +268,26 @@ def test_the_older_webhook_gets_one_message_of_a_failure() -> None:
 def test_without_a_webhook_nothing_is_due() -> None:
     sent = request(s3={"bucket": "outputs"})
     assert messages_for(sent, {}, result()) == messages_for(sent, {}, ExecutionError("No.")) == []
+
+
+@pytest.mark.parametrize("how", [{"webhook_v2": HOOK}, {"webhook": HOOK}, {}], ids=str)
+async def test_an_output_that_went_away_is_a_job_that_failed(
+    journal: Journal, tmp_path: Path, how: dict[str, Any]
+) -> None:
+    sent, sending = request(id="a", **how), list[Message]()
+    record = Recorded(sent, "run", journal, sending.append, accept=lambda _: None)
+    await record.accepted(prepared())
+    gone = OutputFile("2", "a.bin", "file", "x/y", tmp_path / "gone", 2, None, None)
+    await record.ended(PromptResult("a", {}, (*OUTPUTS, gone), (), {}, {}))
+    assert await journal.unfinished() == []
+    stored = await journal.result("a")
+    assert stored is not None
+    with pytest.raises(StatelessError, match="No such file") as caught:
+        result_of(stored)
+    assert caught.value.code == "folder_failed"
+    bodies = [json.loads((await journal.body(each.message_id)).read()) for each in sending]
+    said = [body.get("type") or body["event"] for body in bodies]
+    assert said == (["prompt.failed"] if how else [])
 
 
 # Results of callers who wait

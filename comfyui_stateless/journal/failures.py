@@ -8,7 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import JournalBusy, NoSpace, StorageError
+from ..errors import (
+    FolderFailed,
+    JournalBusy,
+    NoSpace,
+    StorageError,
+    full_disk,
+    is_out_of_descriptors,
+)
 
 PASSES = ("locked", "busy", "disk I/O error")
 """What SQLite says where the same may work a moment later."""
@@ -32,6 +39,23 @@ def translated(folder: Path | None = None) -> Iterator[None]:
     except OSError as error:
         kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageError
         raise kind(f"The journal in {where} failed: {error.strerror}.") from error
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Tell a file of a job's that cannot be read from a journal that cannot be written.
+
+    Raises:
+        FolderFailed: The file is gone, say.
+    """
+    try:
+        yield
+    except OSError as error:
+        if is_out_of_descriptors(error) or full_disk(error):
+            raise
+        raise FolderFailed(
+            f"A file of the job cannot be read any more: {error.strerror or error}."
+        ) from error
 
 
 def _kind(error: sqlite3.Error) -> type[StorageError]:

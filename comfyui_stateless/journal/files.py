@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .failures import reading
 from .values import Source
 
 INLINE_BYTES = 16 * 1024
@@ -61,7 +62,8 @@ class Files:
         If the block fails, what nothing refers to is a suspect for the next clean-up.
 
         Raises:
-            OSError: The disk is full, or a source cannot be read.
+            OSError: The disk is full, say.
+            FolderFailed: A source cannot be read.
         """
         stored: dict[str, Stored] = {}
         try:
@@ -100,11 +102,12 @@ class Files:
                 self._unpin([self._write(_chunks(path))], suspect=False)
 
     def _store(self, source: Source) -> Stored:
-        if isinstance(source, Path) and source.stat().st_size <= INLINE_BYTES:
-            source = source.read_bytes()
+        with reading():
+            if isinstance(source, Path) and source.stat().st_size <= INLINE_BYTES:
+                source = source.read_bytes()
         if isinstance(source, bytes) and len(source) <= INLINE_BYTES:
             return Stored(len(source), data=source)
-        return self._write(_chunks(source))
+        return self._write(_read(source))
 
     def _write(self, chunks: Iterable[bytes | memoryview]) -> Stored:
         temporary = self.folder / f"{uuid.uuid4().hex}.part"
@@ -153,6 +156,11 @@ def _write_file(path: Path, chunks: Iterable[bytes | memoryview]) -> tuple[int, 
         file.flush()
         os.fsync(file.fileno())
     return size, digest.hexdigest()
+
+
+def _read(source: Source) -> Iterator[bytes | memoryview]:
+    with reading():
+        yield from _chunks(source)
 
 
 def _chunks(source: Source) -> Iterator[bytes | memoryview]:

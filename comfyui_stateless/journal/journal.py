@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from ..errors import StorageError
 from ..wire import own_json, to_json
 from . import records
-from .failures import translated
+from .failures import reading, translated
 from .files import Stored
 from .opening import Opened, opened
 from .records import WHOLE, ResultRow
@@ -369,4 +369,5 @@ def _size(source: Source) -> int:
     """Return the bytes of a source, 0 where that is known only when it is written."""
     if isinstance(source, bytes):
         return len(source)
-    return source.stat().st_size if isinstance(source, Path) else 0
+    with reading():
+        return source.stat().st_size if isinstance(source, Path) else 0
