@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import torch
 from PIL import Image
 
 log = logging.getLogger("comfyui_stateless.host")
@@ -36,6 +37,7 @@ class Setting:
         get: Returns what it is now.
         put: Makes it what is given.
         harms: Tells, of what it is and what it was, whether the change is to be put back.
+        at_first: What it is on a new thread, where each thread has its own.
     """
 
     def __init__(
@@ -44,23 +46,25 @@ class Setting:
         get: Callable[[], Any],
         put: Callable[[Any], Any],
         harms: Callable[[Any, Any], bool] = lambda now, known: True,
+        *,
+        at_first: Any = None,
     ) -> None:
         self._name = name
         self._get = get
         self._put = put
         self._harms = harms
-        self._is_known = False
-        self._known: Any = None
+        self.is_known = at_first is not None
+        self._known = at_first
 
     def remember(self) -> None:
         """Note what it is; what this system does not have is left alone from then on."""
         with contextlib.suppress(Exception):
             self._known = self._get()
-            self._is_known = True
+            self.is_known = True
 
     def put_back(self) -> None:
         """Make it what it was. It never raises."""
-        if not self._is_known:
+        if not self.is_known:
             return
         try:
             now = self._get()
@@ -93,7 +97,8 @@ class Process:
         os.umask(self._umask)
         self._strict = _strict()
         for setting in self._settings:
-            setting.remember()
+            if not setting.is_known:
+                setting.remember()
         for stream in (sys.stdout, sys.stderr):
             _let_write(stream)
 
@@ -140,6 +145,14 @@ def _settings() -> Iterator[Setting]:
         "collection of garbage", gc.isenabled, lambda on: gc.enable() if on else gc.disable()
     )
     yield Setting("event loop policy", asyncio.get_event_loop_policy, asyncio.set_event_loop_policy)
+    yield Setting("default type of tensors", torch.get_default_dtype, torch.set_default_dtype)
+    if hasattr(torch, "get_default_device"):  # since torch 2.3
+        yield Setting(
+            "default device of tensors",
+            torch.get_default_device,
+            lambda _: torch.set_default_device(None),
+            at_first=torch.device("cpu"),
+        )
     yield from _limits()
 
 

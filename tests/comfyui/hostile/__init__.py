@@ -285,7 +285,7 @@ def tells():
             f"{asyncio.get_event_loop_policy()} {threading.gettrace()} {threading.getprofile()}",
             f"{sys.stdout} {sys.stderr} {sys.excepthook} {threading.excepthook}",
             f"{resource.getrlimit(resource.RLIMIT_NOFILE)}",
-            f"{threading.Thread.start} {json.dumps} {json.loads}",
+            f"{threading.Thread.start} {json.dumps} {json.loads} {torch.empty(0).dtype} {torch.empty(0).device}",
             f"{[each for each in warnings.filters if each[0] == 'error']}",
         ]
     }
@@ -367,6 +367,8 @@ ACTS = {
     "reads_odd_json": lambda: setattr(json, "loads", lambda *_, **__: {"prompt": 3}),
     "closes_the_journal": lambda: closes("/state/"),
     "closes_everything": lambda: os.closerange(3, 65536),
+    "halves": lambda: torch.set_default_dtype(torch.float16),
+    "moves_tensors": lambda: torch.set_default_device("meta"),
     "hangs": hangs,
     "tells": tells,
 }
