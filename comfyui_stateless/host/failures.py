@@ -15,7 +15,7 @@ from ..errors import (
     StatelessError,
     WorkerDied,
 )
-from .plan import Plan, dangling_link
+from .plan import BrokenLink, Plan, broken_link
 
 MAX_MESSAGE = 10_000
 """Characters of a node's own message that are passed on."""
@@ -149,8 +149,8 @@ def refusal(
         if node_id in plan.graph:
             found["class_type"] = plan.class_type(node_id)
     details = {"node_errors": errors}
-    if (link := dangling_link(plan.graph, plan.graph)) and _is_broken_link(errors):
-        return broken_link(*link, plan, details)
+    if (link := broken_link(plan.graph, plan.graph)) and _is_broken_link(errors):
+        return leads_nowhere(link, plan, details)
     for node_id, found in errors.items():
         for first in found["errors"]:
             return InvalidPrompt(
@@ -162,14 +162,17 @@ def refusal(
     return InvalidPrompt(message, location="prompt", details=details)
 
 
-def broken_link(
-    node_id: str, name: str, target: str, plan: Plan, details: Mapping[str, Any]
-) -> InvalidPrompt:
-    """Return the error for a link to a node that is not there."""
-    real = plan.real_id(node_id)
+def leads_nowhere(link: BrokenLink, plan: Plan, details: Mapping[str, Any]) -> InvalidPrompt:
+    """Return the error for a link to a node, or an output of one, that is not there."""
+    real, target = plan.real_id(link.node_id), plan.real_id(link.target)
+    if link.target in plan.graph:
+        class_type = plan.class_type(link.target)
+        where = f"output {link.slot} of node {target} ({class_type}), which has no such output"
+    else:
+        where = f"node {target}, which is not in the graph"
     return InvalidPrompt(
-        f"Node {real}: {name} is linked to node {target}, which is not in the graph.",
-        location=f"prompt.{real}.inputs.{name}",
+        f"Node {real}: {link.name} is linked to {where}.",
+        location=f"prompt.{real}.inputs.{link.name}",
         details=details,
     )
 

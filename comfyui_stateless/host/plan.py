@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import nodes
 
@@ -226,10 +226,22 @@ def is_output(node: Any) -> bool:
     return getattr(registered, "OUTPUT_NODE", False) is True
 
 
-def dangling_link(
-    graph: Mapping[str, Mapping[str, Any]], starts: Iterable[str]
-) -> tuple[str, str, str] | None:
-    """Return the node, the input and the missing node of a link that leads nowhere, if any.
+class BrokenLink(NamedTuple):
+    """An input that is linked to an output which is not there.
+
+    Attributes:
+        target: The node that should have it, in the graph or not.
+        slot: Which of its outputs.
+    """
+
+    node_id: str
+    name: str
+    target: str
+    slot: Any
+
+
+def broken_link(graph: Mapping[str, Mapping[str, Any]], starts: Iterable[str]) -> BrokenLink | None:
+    """Return a link that leads nowhere, if there is any.
 
     Args:
         starts: The nodes from which links are followed.
@@ -239,10 +251,21 @@ def dangling_link(
     while waiting:
         node_id = waiting.pop()
         for name, value in graph[node_id]["inputs"].items():
-            if not _is_link(value) or value[0] in seen:
+            if not _is_link(value):
                 continue
-            if value[0] not in graph:
-                return node_id, name, value[0]
-            seen.add(value[0])
-            waiting.append(value[0])
+            target, slot = value
+            if target not in graph or not _has_output(graph[target]["class_type"], slot):
+                return BrokenLink(node_id, name, target, slot)
+            if target not in seen:
+                seen.add(target)
+                waiting.append(target)
     return None
+
+
+def _has_output(class_type: str, slot: Any) -> bool:
+    """Say whether a class has an output as ComfyUI finds out for declared inputs: by asking for it."""
+    try:
+        nodes.NODE_CLASS_MAPPINGS[class_type].RETURN_TYPES[slot]
+    except Exception:  # noqa: BLE001  packs have types of their own there
+        return False
+    return True

@@ -21,11 +21,11 @@ from ..errors import InvalidPrompt
 from ..requests import holds_secret
 from .capture import Savers
 from .catalog import Catalog
-from .failures import broken_link, refusal, unknown_classes
+from .failures import leads_nowhere, refusal, unknown_classes
 from .files import RunFolder
 from .learn import Expanders
 from .originals import is_original
-from .plan import Plan, copied, dangling_link, plan
+from .plan import Plan, broken_link, copied, plan
 
 SENSITIVE = tuple(execution.SENSITIVE_EXTRA_DATA_KEYS)
 
@@ -251,8 +251,8 @@ def _outputs(made: Plan, found: Any) -> list[str]:
         raise refusal(error, node_errors, made)
     wanted = set(outputs)
     # ComfyUI looks at no link of an undeclared input or in a wrapped value, and dies of it later.
-    if link := dangling_link(made.graph, wanted):
-        raise broken_link(*link, made, {"node_errors": {}})
+    if link := broken_link(made.graph, wanted):
+        raise leads_nowhere(link, made, {"node_errors": {}})
     return [node_id for node_id in made.graph if node_id in wanted]
 
 

@@ -275,13 +275,24 @@ def test_a_link_that_validation_does_not_look_at_and_that_leads_nowhere_is_refus
     assert "nowhere, which is not in the graph" in reply.json["error"]
 
 
-@pytest.mark.parametrize("link", [["5", 0], ["1", 99], ["1", -9], ["1", 0.5]], ids=str)
-@pytest.mark.parametrize("name", ["source", "undeclared"])
-def test_no_link_that_validation_does_not_look_at_ends_the_worker(
-    comfy: ComfyServer, link: list[Any], name: str
+@pytest.mark.parametrize("name", ["source", "undeclared", "images"])
+@pytest.mark.parametrize("slot", [99, -9, 0.5], ids=str)
+def test_a_link_to_an_output_that_a_node_has_not_is_refused(
+    comfy: ComfyServer, name: str, slot: float
 ) -> None:
-    value = {"__value__": link} if name == "source" else link
-    reply = comfy.prompt(_unseen(value, name))
+    graph = _unseen({"__value__": ["1", slot]} if name == "source" else ["1", slot], name)
+    graph["5"]["class_type"] = "PreviewAny" if name != "images" else "PreviewImage"
+    reply = comfy.prompt(graph)
+    assert (reply.status, reply.json["code"]) == (400, "invalid_prompt")
+    assert reply.json["location"] == f"prompt.5.inputs.{name}"
+    assert f"output {slot} of node 1 (TestPattern), which has no such output" in reply.json["error"]
+
+
+@pytest.mark.parametrize("name", ["source", "undeclared"])
+def test_a_node_that_is_linked_to_itself_unseen_ends_no_worker(
+    comfy: ComfyServer, name: str
+) -> None:
+    reply = comfy.prompt(_unseen({"__value__": ["5", 0]} if name == "source" else ["5", 0], name))
     assert reply.status in (200, 400, 500)
     assert reply.json.get("code") in (None, "invalid_prompt", "execution_error")
     assert comfy.prompt(saved()).status == 200

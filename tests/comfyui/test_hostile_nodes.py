@@ -185,15 +185,18 @@ def test_what_a_node_does_is_over_with_its_job(
     server: ComfyServer, receiver: Receiver, as_told: str, act: str
 ) -> None:
     before = server.files()
+    end = ENDS[act]
+    if act == "has_few_files" and server.install.numbers >= (0, 23, 0):
+        end = DIES  # its cache looks into /proc/meminfo after each node
     reply = server.prompt(does(act), id=f"waits {act}")
-    assert ended(reply) == ENDS[act], reply.body[:500]
+    assert ended(reply) == end, reply.body[:500]
     assert reply.status == 200 or len(reply.body) < LONGEST
     assert reply.json.get("images", []) == []
     hook = f"{receiver.origin}/hook"
     accepted = f"goes on {act} on {server.install.version}"  # one receiver hears of both
     assert server.prompt(does(act), id=accepted, webhook_v2=hook).status == 202
     message = receiver.wait_for(accepted).body
-    assert message["type"] == ("prompt.complete" if ENDS[act] == FINE else "prompt.failed")
+    assert message["type"] == ("prompt.complete" if end == FINE else "prompt.failed")
     assert is_fine(server)
     assert server.get("/api/stateless/ready").status == 200
     assert server.files() == before

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+pytest.importorskip("torch", reason="the ComfyUI here has an environment of its own")
+
 from comfyui_stateless.host.process import Process
 
 FILES = resource.RLIMIT_NOFILE
