@@ -33,12 +33,13 @@ from .ahead import Ahead, Loads
 from .cancel import Canceller
 from .capture import Savers
 from .catalog import Catalog
+from .claims import Claims
 from .definitions import definitions
 from .descriptors import Descriptors
 from .discretion import Discretion
 from .events import Events
 from .failures import breaks_device
-from .files import Folders, RunFolder, sweep
+from .files import Folders, RunFolder, places, sweep
 from .inputs import InputFiles, find_file
 from .learn import Expanders
 from .leftovers import Leftovers
@@ -80,7 +81,8 @@ class ComfyEngine:
         self._watchdog = Watchdog(server, self._runs)
         self._submission = Submission(server, self._catalog, Savers(self._runs), self._expanders)
         self._ahead = Ahead(self._runs)
-        self._strays = Strays()
+        self._claims = Claims()
+        self._strays = Strays(self._claims)
         self._canceller = Canceller(server, self._watchdog.breaks)
         self._descriptors = Descriptors(self._watchdog.ends)
         self._events = Events(server, self._runs, self._expanders, self._tell_status)
@@ -107,10 +109,10 @@ class ComfyEngine:
         """
         self._events.hold()  # all packs are loaded now
         self._events.remember_process()
-        self._strays.claim()
         self._watchdog.remember()
         self._learning = asyncio.ensure_future(self.learn_inputs())
-        await asyncio.to_thread(sweep)
+        await asyncio.to_thread(self._claims.hold, places())
+        await asyncio.to_thread(sweep, self._claims)
         async with self.workspace("start") as folder:
             await asyncio.to_thread(folder.folder)
 

@@ -27,12 +27,13 @@ from pathlib import Path
 import folder_paths
 import psutil
 
+from .claims import Claims
+
 log = logging.getLogger("comfyui_stateless.host")
 
 MARK = "stateless"
 _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
-_TOKEN = secrets.token_hex(4)
-_MARKED = re.compile(rf"{MARK}-([0-9a-f]{{8}})-([0-9]{{1,9}})-([0-9a-f]{{8}})-.+")
+_MARKED = re.compile(rf"{MARK}-([0-9a-f]{{8}})-([0-9]{{1,9}})-(([0-9a-f]{{4}})?[0-9a-f]{{8}})-.+")
 
 MESHES = "3d"
 """The folder inside the input folder from which ComfyUI's nodes take 3D models."""
@@ -41,7 +42,20 @@ SWEPT_DEPTH = 4
 """Folders below ComfyUI's own in which leftovers are looked for: packs sort by year, month, day."""
 
 ABANDONED_AFTER_S = 24 * 3600
-"""Age from which what another host left is swept: that host cannot be asked."""
+"""Age from which what is swept may be of another host, or container, that cannot be asked."""
+
+
+def _processes() -> str:
+    """Return what tells apart the containers of one machine: a process id counts in one alone."""
+    try:
+        space = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:  # a system that has none
+        space = ""
+    return hashlib.sha256(space.encode()).hexdigest()[:4]
+
+
+_PROCESSES = _processes()
+_TOKEN = _PROCESSES + secrets.token_hex(4)
 
 
 def marked(name: str) -> str:
@@ -193,15 +207,21 @@ class Folders:
             self._left(left)
 
 
-def sweep() -> None:
-    """Delete what dead processes left in ComfyUI's output, temp and input folders."""
-    places = [
+def places() -> list[Path]:
+    """Return ComfyUI's output, temp and input folders."""
+    return [
         Path(folder_paths.get_output_directory()),
         Path(folder_paths.get_temp_directory()),
         Path(folder_paths.get_input_directory()),
     ]
-    for place in places:
-        remove(path for path in _marked_in(place, SWEPT_DEPTH) if _is_abandoned(path))
+
+
+def sweep(claims: Claims) -> None:
+    """Delete what dead processes left in ComfyUI's folders, which this process has claimed."""
+    for place in places():
+        if found := _marked_in(place, SWEPT_DEPTH):
+            is_alone = claims.is_alone(place)
+            remove(path for path in found if _is_abandoned(path, is_alone=is_alone))
 
 
 def _marked_in(place: Path, depth: int) -> list[Path]:
@@ -216,14 +236,17 @@ def _marked_in(place: Path, depth: int) -> list[Path]:
     return found
 
 
-def _is_abandoned(path: Path) -> bool:
+def _is_abandoned(path: Path, *, is_alone: bool) -> bool:
     mark = _MARKED.fullmatch(path.name)
     if mark is None or mark[3] == _TOKEN:
         return False
-    if mark[1] != _HOST:
-        return time.time() - _made_at(path) > ABANDONED_AFTER_S
-    pid = int(mark[2])
-    return pid == os.getpid() or not psutil.pid_exists(pid)
+    is_ours = mark[1] == _HOST
+    if is_ours and mark[4] in (_PROCESSES, None):
+        pid = int(mark[2])
+        return pid == os.getpid() or not psutil.pid_exists(pid)
+    if is_ours and is_alone:  # of a container that is no more
+        return True
+    return time.time() - _made_at(path) > ABANDONED_AFTER_S
 
 
 def _made_at(path: Path) -> float:

@@ -10,7 +10,6 @@ their own, and all of them if ComfyUI's routes were used to send something durin
 from __future__ import annotations
 
 import contextlib
-import importlib
 import logging
 import os
 import stat
@@ -18,10 +17,10 @@ import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import folder_paths
 
+from .claims import Claims
 from .files import RunFolder, is_marked
 
 log = logging.getLogger("comfyui_stateless.host")
@@ -38,9 +37,12 @@ class Strays:
     """Sees what comes into the output folder while a run executes.
 
     Its methods are called on the thread that runs nodes, and never raise.
+
+    Args:
+        claims: Tell whether another process of ours uses the folder.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, claims: Claims) -> None:
         self._base = Path()
         self._names: frozenset[str] = frozenset()
         self._changed: int | None = None
@@ -51,12 +53,7 @@ class Strays:
         self._sent_before = 0
         self._sending = 0
         self._places: dict[frozenset[str], dict[str, None]] = {}
-        self._claim = _Claim()
-
-    def claim(self) -> None:
-        """Tell other processes that this one uses the output folder."""
-        with contextlib.suppress(OSError, ImportError):
-            self._claim.hold(Path(folder_paths.get_output_directory()))
+        self._claims = claims
 
     @contextlib.contextmanager
     def others_write(self) -> Iterator[None]:
@@ -93,7 +90,7 @@ class Strays:
         """Move what is new there into the run's own folder."""
         is_open, self._is_open = self._is_open, False
         try:
-            if is_open and (found := self._found(folder)) and self._claim.is_alone(self._base):
+            if is_open and (found := self._found(folder)) and self._claims.is_alone(self._base):
                 self._move(found, folder)
                 self._remember(frozenset(class_types), found, folder)
         except Exception:
@@ -153,42 +150,3 @@ def _folders(place: Path, names: Iterable[str]) -> Iterator[str]:
         if (place / name).is_dir() and not (place / name).is_symlink():
             for folder, _, _ in os.walk(place / name):
                 yield os.path.relpath(folder, place)
-
-
-class _Claim:
-    """Tells other processes of ours that this one uses a folder, and whether one of them does.
-
-    Each holds a shared lock on the folder itself; one that can have it alone is alone.
-    """
-
-    def __init__(self) -> None:
-        self._descriptor = -1
-
-    def hold(self, folder: Path) -> None:
-        """Begin to hold the lock.
-
-        Raises:
-            OSError: The folder, or its file system, has none.
-            ImportError: This system has none.
-        """
-        locks: Any = importlib.import_module("fcntl")
-        self._descriptor = os.open(folder, os.O_RDONLY)
-        locks.flock(self._descriptor, locks.LOCK_SH | locks.LOCK_NB)
-
-    def is_alone(self, folder: Path) -> bool:
-        """Say whether no other process holds the lock; False where there are no locks."""
-        try:
-            if not self._is_of(folder):
-                self.hold(folder)
-            locks: Any = importlib.import_module("fcntl")
-            locks.flock(self._descriptor, locks.LOCK_EX | locks.LOCK_NB)
-            locks.flock(self._descriptor, locks.LOCK_SH | locks.LOCK_NB)
-        except (OSError, ImportError):
-            return False
-        return True
-
-    def _is_of(self, folder: Path) -> bool:
-        """Say whether the descriptor is still the folder's: nodes delete folders and close files."""
-        with contextlib.suppress(OSError):
-            return os.path.samestat(os.fstat(self._descriptor), folder.stat())
-        return False

@@ -119,6 +119,7 @@ def host(folder_paths: ModuleType) -> Any:
     """The host's modules, by name."""
 
     class Host:
+        claims = importlib.import_module("comfyui_stateless.host.claims")
         files = importlib.import_module("comfyui_stateless.host.files")
         inputs = importlib.import_module("comfyui_stateless.host.inputs")
         leftovers = importlib.import_module("comfyui_stateless.host.leftovers")

@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -322,7 +323,7 @@ async def test_what_dead_processes_left_is_swept(base: Path, host: Any) -> None:
             (base / "input" / name).touch()
         os.utime(base / "input" / others, (1, 1))  # the time of what it was linked from
         (base / "input" / f"{dead}-folder").mkdir()
-        host.files.sweep()
+        host.files.sweep(host.claims.Claims())
         assert lying(base) == sorted(["3d", live, others, *plain])
 
 
@@ -338,10 +339,73 @@ async def test_what_a_dead_process_left_below_a_packs_folders_is_swept(
         link.symlink_to(base / "other", target_is_directory=True)
         behind = base / "other" / dead.name
         behind.mkdir(parents=True)
-        host.files.sweep()
+        host.files.sweep(host.claims.Claims())
         assert [path.name for path in dead.parent.iterdir()] == ["theirs.png"]
         assert live.is_dir()
         assert behind.is_dir()
+
+
+@pytest.mark.parametrize("folder", ["input", "output", "temp"])
+def test_what_a_container_left_is_swept_once_no_other_uses_the_folder(
+    host: Any, base: Path, folder: str
+) -> None:
+    """Containers may have one name, and each has processes of the same numbers."""
+    mine = host.files.marked("x").split("-")
+    left = base / folder / "-".join([*mine[:2], "999999999", "feed" + mine[3][4:], "0000.png"])
+    same = left.with_name(left.name.replace("999999999", mine[2]))
+    for path in (left, same):
+        path.touch()
+    claims, others = host.claims.Claims(), host.claims.Claims()
+    others.hold([base / folder])
+    claims.hold(host.files.places())
+    host.files.sweep(claims)
+    assert left.exists()
+    assert same.exists()
+    for descriptor in others._descriptors.values():
+        os.close(descriptor)
+    host.files.sweep(claims)
+    assert list((base / folder).iterdir()) == []
+
+
+# Whether another process uses a folder
+
+
+def test_who_asks_and_is_not_alone_is_still_seen(host: Any, base: Path) -> None:
+    """A lock that cannot be had alone is lost: it has to be taken again."""
+    first, second = host.claims.Claims(), host.claims.Claims()
+    for claims in (first, second):
+        claims.hold([base / "output"])
+    for _ in range(3):
+        assert not first.is_alone(base / "output")
+        assert not second.is_alone(base / "output")
+
+
+def test_who_is_alone_is_seen_by_those_who_come(host: Any, base: Path) -> None:
+    first, second = host.claims.Claims(), host.claims.Claims()
+    assert first.is_alone(base / "output")
+    second.hold([base / "output"])
+    assert not first.is_alone(base / "output")
+
+
+def test_none_of_many_who_ask_at_once_is_alone(host: Any, base: Path) -> None:
+    everybody = [host.claims.Claims() for _ in range(4)]
+    for claims in everybody:
+        claims.hold([base / "output"])
+    with ThreadPoolExecutor() as pool:
+        asked = [pool.submit(each.is_alone, base / "output") for each in everybody * 10]
+        assert not any(each.result() for each in asked)
+
+
+def test_a_claim_is_of_the_folder_that_is_there(host: Any, base: Path) -> None:
+    claims, others = host.claims.Claims(), host.claims.Claims()
+    for each in (claims, others):
+        each.hold([base / "output"])
+    (base / "output").rename(base / "away")
+    (base / "output").mkdir()
+    assert claims.is_alone(base / "output")
+    others.hold([base / "output"])
+    assert not claims.is_alone(base / "output")
+    assert not claims.is_alone(base / "nowhere")
 
 
 # Files that are there
