@@ -27,12 +27,14 @@ class NodeClass(NamedTuple):
         has_prefix: Whether it declares an input named ``filename_prefix``.
         default_prefix: The default of that input, if it is text.
         takes_any_input: Whether an output node takes inputs that it does not declare.
+        has_place: Whether it declares an input beside the prefix that says where files go.
     """
 
     is_output: bool
     has_prefix: bool
     default_prefix: str | None
     takes_any_input: bool = False
+    has_place: bool = False
 
 
 class FileForm(str, Enum):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,9 +15,15 @@ from ..engine import FileInput, MediaInput, NodeClass
 from .capture import PREFIX
 from .nonce import NONCE
 from .probe import Probe
-from .slots import Inputs, file_inputs, has_marks
+from .slots import Inputs, declared, file_inputs, has_marks
 
 log = logging.getLogger("comfyui_stateless.host")
+
+MAX_TOLD = 300
+"""Characters of what a class says in the log: it may say anything."""
+
+_PLACE = re.compile(r"(.*_)?(path|folder|subfolder|dir|directory)(_name)?", re.IGNORECASE)
+"""Names of inputs that say where files go: their nodes take the prefix for a name without a folder."""
 
 
 class Catalog:
@@ -92,9 +99,9 @@ class Catalog:
 def _inputs_of(node_class: Any, *, logged: bool = True) -> Inputs:
     try:
         inputs = node_class.INPUT_TYPES()
-    except (Exception, SystemExit):  # which would end the process
+    except (Exception, SystemExit) as error:  # noqa: BLE001  a pack's; it would end the process
         if logged:
-            log.warning("INPUT_TYPES of %s failed", node_class, exc_info=True)
+            log.warning("INPUT_TYPES of %s failed: %s", node_class, ascii(error)[:MAX_TOLD])
         return {}
     return inputs if isinstance(inputs, dict) else {}
 
@@ -114,6 +121,7 @@ def _described(registered: Any) -> NodeClass:
         has_prefix=spec is not None,
         default_prefix=default if isinstance(default, str) else None,
         takes_any_input=_takes_any(registered, inputs),
+        has_place=any(_PLACE.fullmatch(name) for name, _ in declared(inputs)),
     )
 
 

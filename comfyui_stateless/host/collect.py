@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -14,6 +14,7 @@ import folder_paths
 from ..engine import NodeFile, NodeText
 from .files import RunFolder
 from .plan import Plan
+from .strays import Stray
 
 log = logging.getLogger("comfyui_stateless.host")
 
@@ -68,6 +69,7 @@ class Files:
         self._missing = 0
         self._seen: set[Path] = set()
         self._gave_early: set[str] = set()
+        self._saved: set[str] = set()
 
     def early(self, node_id: str, ui: Mapping[str, Any]) -> Iterator[NodeFile]:
         """Yield the files of a node that is done, as far as nothing can happen to them any more.
@@ -85,6 +87,7 @@ class Files:
                 yield self._as_it_lies(node_id, entry, *location)
                 self._seen.add(location[1])
                 self._gave_early.add(node_id)
+                self._note_saved(node_id, temp=_is_temp(entry))
 
     def collect(self, outputs: Shown) -> list[NodeFile]:
         """Return the files that nodes reported, and those of nodes that wrote without a report.
@@ -102,8 +105,31 @@ class Files:
         silent = self._plan.folders.keys() - {file.node_id for file in found}
         for node_id in silent - self._gave_early:
             found.extend(self._unreported(node_id))
+        for file in found:
+            self._note_saved(file.node_id, temp=file.temp)
+        return self._sorted(found)
+
+    def with_strays(self, found: Iterable[NodeFile], strays: Iterable[Stray]) -> list[NodeFile]:
+        """Return files together with those that nodes wrote into ComfyUI's folder without a report.
+
+        Only output nodes that say nowhere that they saved anything are heard: what others write
+        beside their work is their own affair.
+        """
+        silent = [n for n in self._plan.graph if n in self._plan.free and n not in self._saved]
+        more = []
+        for stray in strays:
+            node_id = stray.node_id or next(reversed(silent), "")
+            if node_id in silent:
+                more.append(NodeFile(node_id, self._own_name(stray.name), False, stray.path))
+        return self._sorted([*found, *more])
+
+    def _sorted(self, files: Iterable[NodeFile]) -> list[NodeFile]:
         order = {node_id: index for index, node_id in enumerate(self._plan.graph)}
-        return sorted(found, key=lambda file: order.get(file.node_id, len(order)))
+        return sorted(files, key=lambda file: order.get(file.node_id, len(order)))
+
+    def _note_saved(self, node_id: str, *, temp: bool) -> None:
+        if not temp:
+            self._saved.add(node_id)
 
     def _reported(self, node_id: str, entry: Mapping[str, str]) -> Iterator[NodeFile]:
         location = self._locate(entry)

@@ -29,6 +29,7 @@ class Plan:
         graph: What ComfyUI executes; it writes casts and ``is_changed`` into it.
         name_prefix: What goes in front of the names of files whose node takes no prefix.
         folders: The part of the run's folder that a node writes into, by node id.
+        free: The output nodes that write wherever they like.
         captured: The nodes whose images never reach the disk.
         discarded: Those of them whose images nobody will see.
     """
@@ -36,6 +37,7 @@ class Plan:
     graph: dict[str, dict[str, Any]]
     name_prefix: str
     folders: dict[str, str] = field(default_factory=dict)
+    free: set[str] = field(default_factory=set)
     captured: set[str] = field(default_factory=set)
     discarded: set[str] = field(default_factory=set)
     _classes: dict[str, str] = field(default_factory=dict)
@@ -179,10 +181,11 @@ def _plan_output(
         made.set_class(node_id, saver.name)
         made.set_input(node_id, NONCE, nonce)
         made.captured.add(node_id)
-    elif known.has_prefix and PREFIX in inputs:
+    elif known.has_prefix and not known.has_place and PREFIX in inputs:
         made.folders[node_id] = folder
         made.set_input(node_id, PREFIX, _in_folder(made, node_id, folder, inputs[PREFIX]))
     else:
+        made.free.add(node_id)
         made.set_nonce(node_id, nonce, reaches=known.takes_any_input)
 
 

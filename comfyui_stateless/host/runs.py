@@ -160,7 +160,10 @@ class Run:
             outcome = StatelessError(
                 "The outputs could not be collected; the server's log says why."
             )
-        self._strays.end(self._class_types(), self._folder)
+        strays = self._strays.end(self._class_types(), self._folder)
+        if strays and isinstance(outcome, Execution):
+            files = self._finder().with_strays(outcome.files, strays)
+            outcome = outcome._replace(files=tuple(files))
         self._loop.call_soon_threadsafe(self._settle, outcome)
 
     def drop(self) -> None:
@@ -202,6 +205,7 @@ class Run:
         node_id = None if data["node"] is None else self.plan.shown_id(data["node"])
         if node_id is None:
             return
+        self._strays.enter(node_id)
         is_news, self.node_id = node_id != self.node_id, node_id
         self._times.enter(node_id)
         if is_news:

@@ -1,7 +1,8 @@
 """What nodes write straight into ComfyUI's output folder and nobody is told of.
 
 ComfyUI runs one prompt at a time, so what is new at the top of the folder when a run ends is the
-run's: files, folders, links, pipes, sockets. It goes into the run's own folder, and with it. What
+run's: files, folders, links, pipes, sockets. It goes into the run's own folder, and with it; the
+files are told of first, with the node that ran when they came. What
 was there before stays, and so does everything while another process of ours uses the same folder,
 as it may be that one's. Files and folders stay, too, that begin with a dot, where packs keep data of
 their own, and all of them if ComfyUI's routes were used to send something during the run.
@@ -17,6 +18,7 @@ import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import folder_paths
 
@@ -31,6 +33,20 @@ SETTLED_S = 0.1
 MAX_GRAPHS = 200
 MAX_PLACES = 16
 """Folders that are remembered for the nodes of one graph."""
+
+
+class Stray(NamedTuple):
+    """A file that a node wrote without a word.
+
+    Attributes:
+        node_id: The node that ran when it came, or the folder that it lies in; None if unknown.
+        name: Its path in the output folder, as the node wrote it.
+        path: Where it lies now, in the run's own folder.
+    """
+
+    node_id: str | None
+    name: Path
+    path: Path
 
 
 class Strays:
@@ -53,6 +69,8 @@ class Strays:
         self._sent_before = 0
         self._sending = 0
         self._places: dict[frozenset[str], dict[str, None]] = {}
+        self._node_id: str | None = None
+        self._wrote: dict[str, str] = {}
         self._claims = claims
 
     @contextlib.contextmanager
@@ -76,6 +94,7 @@ class Strays:
         self._base = Path(folder_paths.get_output_directory())
         self._began_s = time.time() - SETTLED_S
         self._sent_before = self._sent - self._sending
+        self._node_id, self._wrote = None, {}
         try:
             self._look()
             self._is_open = True
@@ -86,15 +105,39 @@ class Strays:
         except Exception:  # raising would fail the node, or end the thread
             log.exception("The output folder cannot be read")
 
-    def end(self, class_types: Iterable[str], folder: RunFolder) -> None:
-        """Move what is new there into the run's own folder."""
+    def enter(self, node_id: str) -> None:
+        """Note that a node begins: what is new there is of the one before."""
+        try:
+            if self._is_open and self._base.stat().st_mtime_ns != self._changed:
+                self._note_new()
+        except Exception:
+            log.exception("The output folder cannot be read")
+        self._node_id = node_id
+
+    def end(self, class_types: Iterable[str], folder: RunFolder) -> list[Stray]:
+        """Move what is new there into the run's own folder; return the plain files among it."""
         is_open, self._is_open = self._is_open, False
         try:
             if is_open and (found := self._found(folder)) and self._claims.is_alone(self._base):
+                self._note_new()
                 self._move(found, folder)
                 self._remember(frozenset(class_types), found, folder)
+                return list(self._files(found, folder))
         except Exception:
             log.exception("What nodes left in the output folder could not be removed")
+        return []
+
+    def _note_new(self) -> None:
+        if self._node_id is not None:
+            for name in _names(self._base):
+                if name not in self._names and name not in self._made:
+                    self._wrote.setdefault(name, self._node_id)
+
+    def _files(self, found: Iterable[Path], folder: RunFolder) -> Iterator[Stray]:
+        place = folder.make(self._base, "strays")
+        for name in (path.name for path in found):
+            for path in sorted(_plain_files(place / name)):
+                yield Stray(self._wrote.get(name), path.relative_to(place), path)
 
     def _look(self) -> None:
         changed = self._base.stat().st_mtime_ns
@@ -124,7 +167,7 @@ class Strays:
         for path in found:
             with contextlib.suppress(FileNotFoundError):
                 path.rename(place / path.name)
-        log.info("Nodes left %d things in the output folder; they are removed", len(found))
+        log.info("Nodes left %d things in the output folder; they are taken away", len(found))
 
     def _remember(self, class_types: frozenset[str], found: list[Path], folder: RunFolder) -> None:
         place = folder.make(self._base, "strays")
@@ -142,6 +185,18 @@ class Strays:
 def _names(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
         return [entry.name for entry in entries]
+
+
+def _plain_files(path: Path) -> Iterator[Path]:
+    """Yield a file, or those in a folder and below it, but nothing that begins with a dot."""
+    is_folder = path.is_dir() and not path.is_symlink()
+    alone: list[tuple[str, list[str], list[str]]] = [(str(path.parent), [], [path.name])]
+    for folder, below, files in os.walk(path) if is_folder else alone:
+        below[:] = [name for name in below if name[0] != "."]
+        for file in (Path(folder, name) for name in files if name[0] != "."):
+            with contextlib.suppress(OSError):
+                if stat.S_ISREG(file.lstat().st_mode):
+                    yield file
 
 
 def _folders(place: Path, names: Iterable[str]) -> Iterator[str]:

@@ -44,6 +44,8 @@ def test_a_class_that_a_pack_or_comfyui_replaces_is_run(
 
 
 def test_an_input_of_several_models_takes_their_urls(comfy: ComfyServer, origin: Origin) -> None:
+    if (0, 8, 0) <= comfy.install.numbers < (0, 21, 0):
+        pytest.skip("its check takes the whole list for one value, and refuses that")
     paths = [f"/{uuid.uuid4().hex}/vae.safetensors" for _ in range(2)]
     urls = [origin.put(path, safetensors(64, seed)) for seed, path in enumerate(paths)]
     graph = {"1": node("TestModernLoader", lora="None", many={"__value__": urls})}
