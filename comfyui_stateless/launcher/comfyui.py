@@ -19,6 +19,9 @@ log = logging.getLogger("comfyui_stateless.launcher")
 
 PATHS_FILE = "model_paths.yaml"
 
+ANYWHERE = ("0.0.0.0", "::")  # noqa: S104  nothing is bound to them here
+"""Addresses of a ComfyUI that is found at any."""
+
 _VERBOSITY = {
     "trace": "DEBUG", "debug": "DEBUG", "warn": "WARNING", "error": "ERROR", "fatal": "CRITICAL",
 }  # fmt: skip
@@ -33,11 +36,12 @@ def words(configuration: Configuration, more: Sequence[str], scratch: Path) -> l
         scratch: Where ``lay_out`` writes a file that the command may need.
 
     Raises:
-        ConfigError: ComfyUI's source cannot be read.
+        ConfigError: ComfyUI's source cannot be read, or the launcher would not find it by ``more``.
     """
     settings = configuration.launcher
     if settings.cmd is not None:
         return split_command(settings.cmd)
+    _require_findable(settings, more)
     known = flags(settings.comfy_home)
     command = [sys.executable, str(settings.comfy_home / "main.py")]
     command += ["--listen", settings.direct_address, "--port", str(settings.comfyui_port_host)]
@@ -55,6 +59,35 @@ def base_directory(arguments: Sequence[str]) -> Path | None:
     parser.add_argument("--base-directory", type=Path)
     found: Path | None = parser.parse_known_args(arguments)[0].base_directory
     return found
+
+
+def _require_findable(settings: LauncherSettings, arguments: Sequence[str]) -> None:
+    """See that no argument has ComfyUI listen where the launcher does not look for it."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--port")
+    parser.add_argument("--listen", nargs="?", const=ANYWHERE[0])
+    for name in ("--tls-keyfile", "--tls-certfile"):
+        parser.add_argument(name)
+    try:
+        asked = parser.parse_known_args(arguments)[0]
+    except argparse.ArgumentError:
+        return  # ComfyUI says what is wrong with it
+    if asked.tls_keyfile or asked.tls_certfile:
+        raise ConfigError(
+            "--tls-keyfile and --tls-certfile are for a ComfyUI that clients connect to, and here the "
+            "launcher does, without TLS. Leave them out, and have TLS end in front of PORT."
+        )
+    port, address = str(settings.comfyui_port_host), settings.direct_address
+    if asked.port not in (None, port):
+        raise ConfigError(
+            f"--port {asked.port}: the launcher looks for ComfyUI at {port}. Set COMFYUI_PORT_HOST "
+            "instead; PORT is the launcher's own."
+        )
+    if asked.listen is not None and not {address, *ANYWHERE} & set(asked.listen.split(",")):
+        raise ConfigError(
+            f"--listen {asked.listen}: the launcher looks for ComfyUI at {address}. Set "
+            "DIRECT_ADDRESS instead; HOST is the launcher's own."
+        )
 
 
 def lacks() -> list[str]:

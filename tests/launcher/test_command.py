@@ -143,3 +143,38 @@ def test_custom_nodes_are_where_comfyui_looks(
     arguments: tuple[str, ...], base: Path | None
 ) -> None:
     assert comfyui.base_directory(arguments) == base
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--tls-keyfile", "k.pem", "--tls-certfile", "c.pem"), "--tls-keyfile and --tls-certfile"),
+        (("--tls-certfile=c.pem",), "--tls-keyfile and --tls-certfile"),
+        (("--lowvram", "--port", "9000"), "--port 9000: .* COMFYUI_PORT_HOST"),
+        (("--port=9000",), "--port 9000: .* COMFYUI_PORT_HOST"),
+        (("--listen", "10.0.0.1,::1"), "--listen 10.0.0.1,::1: .* DIRECT_ADDRESS"),
+    ],
+)
+def test_arguments_by_which_the_launcher_would_not_find_comfyui_are_refused(
+    home: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        words(configured(home), *arguments)
+    assert words(configured(home, cmd="run it"), *arguments) == "run it"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--port", "8188"),
+        ("--listen",),
+        ("--listen", "0.0.0.0"),
+        ("--listen", "::,10.0.0.1"),
+        ("--listen", "10.0.0.1,127.0.0.1", "--lowvram"),
+        ("--port",),
+    ],
+)
+def test_arguments_by_which_comfyui_is_found_are_handed_on(
+    home: Path, arguments: tuple[str, ...]
+) -> None:
+    assert words(configured(home), *arguments).endswith(" ".join(arguments))
