@@ -78,10 +78,12 @@ class MediaInput:
         form: How the node wants to be told of the file.
         is_marked: Whether ComfyUI marks the input as taking uploaded files. Where it only has a
             usual name, such as ``image``, text that names no file is left as it is.
+        options: What else it offers: options that are no names of files, such as ``none``.
     """
 
     form: FileForm
     is_marked: bool
+    options: frozenset[str] = frozenset()
 
 
 FileInput = ModelInput | RepositoryInput | MediaInput

@@ -22,6 +22,9 @@ log = logging.getLogger("comfyui_stateless.host")
 MAX_TOLD = 300
 """Characters of what a class says in the log: it may say anything."""
 
+_DECODES = re.compile(r"base64|b64", re.IGNORECASE)
+"""Names of classes that take base64 themselves."""
+
 _PLACE = re.compile(r"(.*_)?(path|folder|subfolder|dir|directory)(_name)?", re.IGNORECASE)
 """Names of inputs that say where files go: their nodes take the prefix for a name without a folder."""
 
@@ -82,6 +85,8 @@ class Catalog:
         except Exception:
             log.warning("The inputs of %s could not be read", node_class, exc_info=True)
             return {}
+        if _DECODES.search(getattr(node_class, "__name__", "")):
+            found = {name: slot for name, slot in found.items() if not _is_guess(slot)}
         if any(not isinstance(slot, MediaInput) for slot in found.values()):
             return found if self._has_forgotten(node_class) else {}
         return found
@@ -94,6 +99,11 @@ class Catalog:
             node_class,
         )
         return False
+
+
+def _is_guess(slot: FileInput) -> bool:
+    """Say whether only its name speaks for an input's taking files."""
+    return isinstance(slot, MediaInput) and not slot.is_marked
 
 
 def _inputs_of(node_class: Any, *, logged: bool = True) -> Inputs:

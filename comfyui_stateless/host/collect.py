@@ -48,8 +48,18 @@ def texts(outputs: Shown) -> Iterator[NodeText]:
             if key == "result" or not isinstance(values, (list, tuple)):
                 continue  # "result" holds a viewer's arguments: paths and cameras
             for value in values:
-                if isinstance(value, str):
-                    yield NodeText(node_id, str.__str__(value))
+                if (text := _text(key, value)) is not None:
+                    yield NodeText(node_id, text)
+
+
+def _text(key: str, value: Any) -> str | None:
+    """Return the text in a value that a node shows; numbers and named texts count where texts are due."""
+    if key == "text":
+        if isinstance(value, dict):
+            value = dict.get(value, key)
+        elif type(value) in (bool, int, float):
+            return repr(value)
+    return str.__str__(value) if isinstance(value, str) else None
 
 
 class Files:

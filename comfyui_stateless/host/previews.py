@@ -45,12 +45,17 @@ def picture(event: int, data: Any, node_id: str | None) -> Picture | None:
         node_id: The node that runs now.
     """
     if event == PICTURE_OF_NODE:
-        data, known = data
-        node_id = known["node_id"]
-    _, image, side = data
+        node_id = data[1]["node_id"]
+    _, image, side = picture_of(event, data)
     if node_id is None:
         return None
     return Picture(node_id, image, side or min(MAX_SIDE_PX, max(image.size)))
+
+
+def picture_of(event: int, data: Any) -> tuple[str, Image.Image, int | None]:
+    """Return format, image and longest side, None where it has none, of a picture in an event."""
+    format_name, image, side = data[0] if event == PICTURE_OF_NODE else data
+    return format_name, image, side
 
 
 def to_jpeg(shown: Picture) -> bytes:

@@ -18,12 +18,15 @@ from .collect import Files, shown, texts
 from .failures import BLOCKED, blocked, failure, worker_death
 from .files import RunFolder
 from .previews import PICTURE, PICTURE_OF_NODE, Previews, picture
+from .sent import Sent
 from .strays import Strays
 from .submit import Accepted
 from .times import Times
 from .translation import Translation
 
 log = logging.getLogger("comfyui_stateless.host")
+
+NO_METADATA = Metadata(None, None)
 
 CLIENT = "stateless-"
 """What our synthetic client ids begin with; with one, ComfyUI broadcasts nothing of a run."""
@@ -84,6 +87,7 @@ class Run:
         self._files: Files | None = None
         self._translation = Translation(accepted.caller_id, self.plan, folder.name, self.secrets)
         self._previews = Previews(self._show)
+        self._sent = Sent(self.plan.free | self.plan.folders.keys())
         self._death: StatelessError | None = None
 
     @property
@@ -193,6 +197,7 @@ class Run:
 
     def _record(self, event: Any, data: Any) -> None:
         if event in (PICTURE, PICTURE_OF_NODE):
+            self._sent.note(self.node_id, event, data)
             self._preview(event, data)
         elif event == "executing":
             self._enter(data)
@@ -214,6 +219,8 @@ class Run:
     def _note(self, event: Any, data: Any) -> None:
         if event == "executed" and data.get("output"):
             self._outputs[data["node"]] = data["output"]
+            for image in self._sent.outputs(self.plan.real_id(data["node"]), data["output"]):
+                self.take(data["node"], None, [image], NO_METADATA, temp=False)
             self._give_early(data["node"], data["output"])
         elif event == "execution_cached":
             self.plan.take_nonces_back()

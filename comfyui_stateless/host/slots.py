@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from ..engine import FileForm, FileInput, MediaInput, ModelInput, RepositoryInput
@@ -138,6 +139,8 @@ def _merged(known: FileInput | None, slot: FileInput) -> FileInput:
 def _with_options(
     slot: FileInput, options: Sequence[str], listed: Callable[[str], Sequence[str]]
 ) -> FileInput:
+    if isinstance(slot, MediaInput):
+        return replace(slot, options=frozenset(o for o in options if "." not in o))
     if not isinstance(slot, ModelInput):
         return slot
     files = {s for folder in slot.folders for file in listed(folder) for s in _spellings(file)}

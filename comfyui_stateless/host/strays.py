@@ -135,7 +135,7 @@ class Strays:
 
     def _files(self, found: Iterable[Path], folder: RunFolder) -> Iterator[Stray]:
         place = folder.make(self._base, "strays")
-        for name in (path.name for path in found):
+        for name in sorted(path.name for path in found):
             for path in sorted(_plain_files(place / name)):
                 yield Stray(self._wrote.get(name), path.relative_to(place), path)
 

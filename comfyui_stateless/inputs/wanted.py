@@ -127,7 +127,7 @@ def _is_wanted_media(
         return wanted.is_list or slot.form in (FileForm.PATH, FileForm.FOLDER_PATH)
     if is_inline(value):
         return True
-    if not slot.is_marked:
+    if not slot.is_marked or value in slot.options:
         return False
     raise refused(
         wanted,

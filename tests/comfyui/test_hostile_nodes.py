@@ -104,15 +104,18 @@ MAKES = [
     "a device",
     "a folder",
 ]
-LEAVES = [
-    "a file",
-    "files in folders",
-    "a closed folder",
-    "a hard link",
-    "many files",
-    "a way round",
-    "a folder's file",
-]
+LEAVES = {
+    "a file": ["silent.png"],
+    "files in folders": ["of/mine/silent.png"],
+    "a closed folder": ["closed/deep/a.png"] if os.geteuid() == 0 else [],
+    "a hard link": ["hard.py"],
+    "many files": [f"many-{number}.txt" for number in range(300)],
+    "a way round": [],
+    "a folder's file": [],
+}
+KEPT = "of a node/for good/note.txt"
+"""What the node writes each time, without a word."""
+
 GIVES = [
     "a link to its own",
     "a way in a circle",
@@ -176,6 +179,12 @@ def leaves(act: str, reports: bool = False) -> Graph:
     return {"1": node("HostileLeaves", act=act, reports=reports)}
 
 
+def unnamed(reply: Reply) -> list[str]:
+    """Return the names of outputs as the node wrote them, without the id."""
+    names = reply.json["filenames"]
+    return sorted(name.replace(f"{reply.json['id']}_", "") for name in names)
+
+
 def ended(reply: Reply) -> tuple[int, str | None]:
     return reply.status, reply.json.get("code")
 
@@ -210,17 +219,18 @@ def test_what_is_no_file_is_no_output_and_goes_with_its_job(
 ) -> None:
     before = server.files()
     reply = server.prompt(leaves(act, reports), timeout=20)
-    assert (reply.status, reply.json["images"]) == (200, []), reply.body[:500]
+    assert (reply.status, unnamed(reply)) == (200, [KEPT]), reply.body[:500]
     assert server.files() == before
 
 
 @pytest.mark.parametrize("act", LEAVES)
-def test_what_a_node_writes_and_does_not_report_goes_with_its_job(
+def test_what_a_node_writes_and_does_not_report_is_given_and_goes_with_its_job(
     server: ComfyServer, act: str
 ) -> None:
     before = server.files()
     reply = server.prompt(leaves(act), timeout=60)
-    assert (reply.status, reply.json["images"]) == (200, []), reply.body[:500]
+    expected = sorted([*LEAVES[act], KEPT])
+    assert (reply.status, unnamed(reply)) == (200, expected), reply.body[:500]
     assert server.files() == before
 
 

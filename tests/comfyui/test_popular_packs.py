@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import uuid
 from collections.abc import Iterator
@@ -78,6 +79,72 @@ def test_a_file_whose_linked_prefix_is_no_name_has_one(comfy: ComfyServer, prefi
     graph["3"] = node("TestPrefix", text=prefix)
     (name,) = comfy.prompt(graph).json["filenames"]
     assert name.endswith("_00001.gif")
+
+
+def test_what_a_node_saves_without_a_word_is_an_output_of_it(comfy: ComfyServer) -> None:
+    graph = {
+        **saved(1),
+        "2": node("TestNotesDown", file="first.txt", text="one"),
+        "3": node("TestNotesDown", file="of/the day/second.txt", text="two"),
+        "4": node("TestNotesDown", file=".third.txt", text="three"),
+    }
+    for _ in range(2):
+        reply = comfy.prompt(graph, id="n")
+        found = {output["filename"]: output["node_id"] for output in reply.json["outputs"]}
+        assert found.pop("n_picture_00001_.png") == "9"
+        assert found.pop("n_first.txt") == "2"
+        assert list(found) == ["of/the day/n_second.txt"]
+        assert sorted(reply.images)[0] == b"one"
+        (comfy.base / "output" / ".third.txt").unlink()
+
+
+@pytest.mark.parametrize("place", ["", "of/the day"])
+@pytest.mark.parametrize("reports", [True, False])
+def test_a_saver_that_takes_folder_and_name_apart_gives_its_picture(
+    comfy: ComfyServer, place: str, reports: bool
+) -> None:
+    given = {"output_path": place, "filename_prefix": "placed", "reports": reports}
+    graph = {"1": pattern(1), "2": node("TestSavesInPlace", images=["1", 0], **given)}
+    reply = comfy.prompt(graph, id="s")
+    assert reply.json["filenames"] == [f"{place}/s_placed_0.png".lstrip("/")]
+    (comfy.base / "temp" / "preview_s_placed_0.png").unlink(missing_ok=True)
+    reference = pixels(comfy.prompt(saved(1)).images[0])
+    assert np.array_equal(pixels(reply.images[0])[1:], reference[1:])
+
+
+def test_pictures_that_a_node_sends_to_its_client_are_its_outputs(comfy: ComfyServer) -> None:
+    graph = {
+        "1": pattern(1, batch=3),
+        "2": node("TestSendsPictures", images=["1", 0], says_so=True),
+        "3": node("TestSendsPictures", images=["1", 0], says_so=False),
+    }
+    reply = comfy.prompt(graph, id="w")
+    assert reply.json["filenames"] == [f"w_ComfyUI_0000{n}_.png" for n in (1, 2, 3)]
+    assert {output["node_id"] for output in reply.json["outputs"]} == {"2"}
+    reference = comfy.prompt(saved(1, batch=3)).images
+    for image, saved_one in zip(reply.images, reference, strict=True):
+        assert np.array_equal(pixels(image)[1:], pixels(saved_one)[1:])
+
+
+def test_a_node_that_decodes_base64_itself_gets_it_as_it_came(comfy: ComfyServer) -> None:
+    (image,) = comfy.prompt(saved(1)).images
+    graph = saved(1)
+    graph["1"] = node("TestLoadsBase64", image=base64.b64encode(image).decode())
+    reply = comfy.prompt(graph)
+    assert reply.status == 200, reply.body
+    assert np.array_equal(pixels(reply.images[0]), pixels(image))
+
+
+def test_an_option_that_is_no_file_is_no_file_that_is_missing(comfy: ComfyServer) -> None:
+    reply = comfy.prompt({"1": node("TestLoadsFileOrData", image="#data", data="d")})
+    assert [text["text"] for text in reply.json["texts"]] == ["#data", "d"]
+    reply = comfy.prompt({"1": node("TestLoadsFileOrData", image="missing.png", data="d")})
+    assert (reply.status, reply.json["code"]) == (400, "invalid_input")
+
+
+def test_numbers_that_are_shown_as_texts_are_texts(comfy: ComfyServer) -> None:
+    reply = comfy.prompt({"1": node("TestShowsNumbers")})
+    assert [text["text"] for text in reply.json["texts"]] == ["3", "0.5", "True", "named"]
 
 
 def test_a_prompt_of_the_page_cannot_pass_for_a_job_that_waits(comfy: ComfyServer) -> None:

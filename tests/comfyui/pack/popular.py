@@ -1,11 +1,16 @@
 """Nodes in the manner of much-used packs: of switches, of video, of what is asked for each time."""
 
+import base64
+import io
 import json
 from pathlib import Path
 
 import folder_paths
+import numpy as np
+import torch
 from comfy_execution.graph_utils import ExecutionBlocker
 from PIL import Image
+from server import BinaryEventTypes, PromptServer
 
 
 class AnyInputs(dict):
@@ -92,4 +97,124 @@ class Blocks:
         return (ExecutionBlocker(message or None),)
 
 
-CLASSES = (ShowsInputs, CombinesVideo, ChangesOddly, Blocks)
+def picture(image):
+    return Image.fromarray((image.clamp(0, 1).numpy() * 255).astype("uint8"))
+
+
+class NotesDown:
+    """Writes a text where it is told to, and says nothing of it."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_NODE = (), "run", "test", True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"file": ("STRING", {}), "text": ("STRING", {})}}
+
+    def run(self, file, text):
+        path = Path(folder_paths.get_output_directory(), file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return {}
+
+
+class SavesInPlace:
+    """Saves under a prefix that is a name and nothing else, in a folder of the caller's choice."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_NODE = (), "run", "test", True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "images": ("IMAGE",),
+                "output_path": ("STRING", {"default": ""}),
+                "filename_prefix": ("STRING", {"default": "placed"}),
+                "reports": ("BOOLEAN", {"default": True}),
+            }
+        }
+
+    def run(self, images, output_path, filename_prefix, reports):
+        folder = Path(folder_paths.get_output_directory(), output_path)
+        folder.mkdir(parents=True, exist_ok=True)
+        entries = []
+        for number, image in enumerate(images):
+            name = f"{filename_prefix}_{number}.png"
+            try:
+                picture(image).save(folder / name)
+            except OSError:
+                continue
+            preview = f"preview_{name}"
+            picture(image).save(Path(folder_paths.get_temp_directory(), preview))
+            entries.append({"filename": name, "subfolder": output_path, "type": "output"})
+            if not reports:
+                entries[-1] = {"filename": preview, "subfolder": "", "type": "temp"}
+        return {"ui": {"images": entries}}
+
+
+class SendsPictures:
+    """Sends its pictures to the client, after a preview of each."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_NODE = (), "run", "test", True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"images": ("IMAGE",), "says_so": ("BOOLEAN", {"default": True})}}
+
+    def run(self, images, says_so):
+        server = PromptServer.instance
+        for image in images:
+            for sent, side in ((picture(1 - image), 512), (picture(image), None)):
+                event = BinaryEventTypes.UNENCODED_PREVIEW_IMAGE
+                server.send_sync(event, ["PNG", sent, side], server.client_id)
+        entry = {"source": "websocket", "content-type": "image/png", "type": "output"}
+        return {"ui": {"images": [entry] * len(images) if says_so else []}}
+
+
+class LoadsBase64:
+    """Takes base64 for what others take a file for."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "run", "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"image": ("STRING", {})}}
+
+    def run(self, image):
+        pixels = np.array(Image.open(io.BytesIO(base64.b64decode(image))).convert("RGB"))
+        return (torch.from_numpy(pixels.astype(np.float32) / 255)[None],)
+
+
+class LoadsFileOrData:
+    """Takes a file that was uploaded, or none but what another input holds."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_NODE = (), "run", "test", True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        there = Path(folder_paths.get_input_directory()).iterdir()
+        files = [path.name for path in there if path.is_file()]
+        choice = ([*files, "#data"], {"image_upload": True})
+        return {"required": {"image": choice, "data": ("STRING", {})}}
+
+    def run(self, image, data):
+        return {"ui": {"text": [image, data]}}
+
+
+class ShowsNumbers:
+    """Shows what are no texts where texts are shown."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_NODE = (), "run", "test", True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    def run(self):
+        named = {"name": "answer", "text": "named", "content-type": "text/plain"}
+        return {"ui": {"text": [3, 0.5, True, named, None], "counts": [4], "animated": (True,)}}
+
+
+CLASSES = (
+    ShowsInputs, CombinesVideo, ChangesOddly, Blocks, NotesDown, SavesInPlace, SendsPictures,
+    LoadsBase64, LoadsFileOrData, ShowsNumbers,
+)  # fmt: skip
