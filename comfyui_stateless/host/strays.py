@@ -71,6 +71,7 @@ class Strays:
         self._places: dict[frozenset[str], dict[str, None]] = {}
         self._node_id: str | None = None
         self._wrote: dict[str, str] = {}
+        self._noted: int | None = None
         self._claims = claims
 
     @contextlib.contextmanager
@@ -94,7 +95,7 @@ class Strays:
         self._base = Path(folder_paths.get_output_directory())
         self._began_s = time.time() - SETTLED_S
         self._sent_before = self._sent - self._sending
-        self._node_id, self._wrote = None, {}
+        self._node_id, self._wrote, self._noted = None, {}, None
         try:
             self._look()
             self._is_open = True
@@ -108,7 +109,7 @@ class Strays:
     def enter(self, node_id: str) -> None:
         """Note that a node begins: what is new there is of the one before."""
         try:
-            if self._is_open and self._base.stat().st_mtime_ns != self._changed:
+            if self._is_open and self._changed_at() not in (self._changed, self._noted):
                 self._note_new()
         except Exception:
             log.exception("The output folder cannot be read")
@@ -128,10 +129,15 @@ class Strays:
         return []
 
     def _note_new(self) -> None:
-        if self._node_id is not None:
-            for name in _names(self._base):
-                if name not in self._names and name not in self._made:
-                    self._wrote.setdefault(name, self._node_id)
+        """Note which names have come, and by which node; large folders take long to list."""
+        changed = self._changed_at()
+        self._noted = changed if _is_settled(changed) else None
+        for name in _names(self._base):
+            if name not in self._names and name not in self._made and self._node_id is not None:
+                self._wrote.setdefault(name, self._node_id)
+
+    def _changed_at(self) -> int:
+        return self._base.stat().st_mtime_ns
 
     def _files(self, found: Iterable[Path], folder: RunFolder) -> Iterator[Stray]:
         place = folder.make(self._base, "strays")
@@ -140,14 +146,13 @@ class Strays:
                 yield Stray(self._wrote.get(name), path.relative_to(place), path)
 
     def _look(self) -> None:
-        changed = self._base.stat().st_mtime_ns
+        changed = self._changed_at()
         if changed != self._changed:
-            is_settled = time.time_ns() - changed > SETTLED_S * 1e9
+            self._changed = changed if _is_settled(changed) else None
             self._names = frozenset(_names(self._base))
-            self._changed = changed if is_settled else None
 
     def _found(self, folder: RunFolder) -> list[Path]:
-        if self._base.stat().st_mtime_ns == self._changed:
+        if self._changed_at() == self._changed:
             return []
         new = [n for n in _names(self._base) if n not in self._names and not is_marked(n)]
         return [path for name in new if self._is_stray(path := self._base / name, folder)]
@@ -180,6 +185,10 @@ class Strays:
         places.update(dict.fromkeys(made))
         for name in list(places)[:-MAX_PLACES]:
             del places[name]
+
+
+def _is_settled(changed_ns: int) -> bool:
+    return time.time_ns() - changed_ns > SETTLED_S * 1e9
 
 
 def _names(folder: Path) -> list[str]:
