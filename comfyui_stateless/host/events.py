@@ -1,4 +1,4 @@
-"""Our ears in ComfyUI: one wrapper round each of four functions, installed once.
+"""Our ears in ComfyUI: one wrapper round each of five functions, installed once.
 
 They are transparent: whatever arguments come are passed on, and the prompts of others go through
 untouched. What ComfyUI sends of ours goes to its run and no further; nobody is connected to hear
@@ -65,7 +65,7 @@ class Events:
         self._is_installed = False
         self._hears = False
         self._send_sync: Any = None
-        self._task_dones: list[Any] = []
+        self._methods: list[Any] = []
 
     def install(self) -> None:
         """Put the wrappers in place; doing it again changes nothing."""
@@ -117,9 +117,10 @@ class Events:
         if server.send_sync is not self._send_sync and not self._is_told():
             server.send_sync = self._wrapped_send_sync(_method(server, "send_sync"))
         self._send_sync = server.send_sync
-        if not any(queue.task_done is known for known in self._task_dones):
-            queue.task_done = self._wrapped_task_done(_method(queue, "task_done"))
-            self._task_dones.append(queue.task_done)
+        for name, wrapped in (("task_done", self._wrapped_task_done), ("put", self._wrapped_put)):
+            if not any(getattr(queue, name) is known for known in self._methods):
+                setattr(queue, name, wrapped(_method(queue, name)))
+                self._methods.append(getattr(queue, name))
 
     def _with_own_id(self, posted: dict[str, Any]) -> dict[str, Any]:
         """Have a prompt of somebody else not take the id of a run: it would be taken for that run."""
@@ -169,6 +170,20 @@ class Events:
             return self._runs.get(getattr(self._server, "last_prompt_id", None))
         return None
 
+    def _wrapped_put(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def put(*args: Any, **kwargs: Any) -> Any:
+            """Have what a node of a run puts into the queue, as its client, be a part of that run."""
+            item: Any = args[0] if args else kwargs.get("item")
+            client = _client(item)
+            if client is None or self._runs.get(item[1]):
+                return original(*args, **kwargs)
+            run = self._runs.get(client)
+            if run is None or run.stopping:
+                return None  # of a run that is over already
+            return original(run.repeated(item))
+
+        return put
+
     def _wrapped_task_done(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def task_done(*args: Any, **kwargs: Any) -> Any:
             self._process.put_back()
@@ -184,6 +199,7 @@ class Events:
             if run is None:
                 return original(*args, **kwargs)
             run.finishing = True
+            goes_on = self._goes_on(run, status)
             try:
                 return original(*args, **kwargs)
             except Exception:
@@ -193,11 +209,31 @@ class Events:
             finally:
                 with suppress(Exception):  # of a queue that a pack has changed; a run has to end
                     queue.delete_history_item(run.prompt_id)
-                run.finish(history, status)
+                if goes_on:
+                    run.part_is_done()
+                else:
+                    run.finish(history, status)
                 # Newer ComfyUI goes on to register the files in its database of assets.
                 history["outputs"] = {}
 
         return task_done
+
+    def _goes_on(self, run: Run, status: Any) -> bool:
+        """Say whether a run has another part in the queue; one that has failed has none from now on."""
+        if run.repeats and getattr(status, "status_str", None) != "success":
+            with suppress(Exception):  # of a queue that a pack has changed
+                self._server.prompt_queue.delete_queue_item(lambda item: item[1] == run.prompt_id)
+            run.repeats = 0
+        return run.repeats > 0
+
+
+def _client(item: Any) -> str | None:
+    """Return the prompt id of the run as whose client something was put into the queue, if any."""
+    try:
+        client = item[3].get("client_id")
+    except (AttributeError, IndexError, TypeError):
+        return None
+    return client[len(CLIENT) :] if isinstance(client, str) and client.startswith(CLIENT) else None
 
 
 def _method(owner: Any, name: str) -> Callable[..., Any]:

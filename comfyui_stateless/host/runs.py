@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import nodes
@@ -20,7 +20,7 @@ from .files import RunFolder
 from .previews import PICTURE, PICTURE_OF_NODE, Previews, picture
 from .sent import Sent
 from .strays import Strays
-from .submit import Accepted
+from .submit import Accepted, QueueItem
 from .times import Times
 from .translation import Translation
 
@@ -47,6 +47,8 @@ class Run:
         was_there: ComfyUI's queue has had it; another pack may hold it back before.
         finishing: ComfyUI is about to report the end, so the prompt is in no queue.
         stopping: The run is not wanted any more.
+        repeats: How many more parts of it lie in ComfyUI's queue: nodes that work in batches put
+            their prompt there again.
         secrets: Texts that nobody but its nodes may see.
         node_id: The node that runs now.
     """
@@ -69,6 +71,8 @@ class Run:
         self.was_there = False
         self.finishing = False
         self.stopping = False
+        self.repeats = 0
+        self._is_resumed = False
         self.node_id: str | None = None
         self._folder = folder
         self._observer = observer
@@ -138,6 +142,21 @@ class Run:
             self._translation.note_image(real_id, name, temp=temp)
             self._observer.image(CapturedImage(real_id, name, temp, to_uint8(image), metadata))
 
+    def repeated(self, item: Sequence[Any]) -> tuple[Any, ...]:
+        """Note that a node puts another part of the run into the queue; return it as the run's own."""
+        number, _, graph, *rest = item
+        self.item = QueueItem((number, self.prompt_id, graph, *rest))
+        self.plan.graph.update(graph)  # the nodes see what the part before has written into it
+        self._presented = None
+        self.repeats += 1
+        return self.item
+
+    def part_is_done(self) -> None:
+        """Note that a part is done and another is to come."""
+        self.repeats -= 1
+        self._is_resumed = True
+        self.finishing = False
+
     def die(self, error: BaseException) -> None:
         """Note that the run's node has ended the thread that runs nodes."""
         self._death = worker_death(error, self.node_id, self.plan, self.secrets)
@@ -203,7 +222,13 @@ class Run:
             self._enter(data)
         else:
             self._note(event, data)
-            self._tell(event, data)
+            if not self._is_between(event):
+                self._tell(event, data)
+
+    def _is_between(self, event: Any) -> bool:
+        """Say whether an event is of a part that is not the last, or not the first."""
+        is_start = event == "execution_start" and self._is_resumed
+        return is_start or (event == "execution_success" and self.repeats > 0)
 
     def _enter(self, data: Mapping[str, Any]) -> None:
         """Note that a node begins; one that was made by a node of the caller's counts as that."""
@@ -231,6 +256,8 @@ class Run:
         elif event == "execution_start":
             if self.stopping:
                 nodes.interrupt_processing(True)  # another pack held it back when it was stopped
+            if self._is_resumed:
+                return
             self._times.start()
             self._strays.begin(self._class_types())
             self._observer.started()

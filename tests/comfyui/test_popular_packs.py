@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -140,6 +141,43 @@ def test_an_option_that_is_no_file_is_no_file_that_is_missing(comfy: ComfyServer
     assert [text["text"] for text in reply.json["texts"]] == ["#data", "d"]
     reply = comfy.prompt({"1": node("TestLoadsFileOrData", image="missing.png", data="d")})
     assert (reply.status, reply.json["code"]) == (400, "invalid_input")
+
+
+def in_parts(seed: int, **inputs: Any) -> dict[str, Any]:
+    given = {"filename_prefix": "parts", "parts": 3, "seconds": 0.0, "fails": False, **inputs}
+    return {"1": pattern(seed), "2": node("TestWorksInParts", images=["1", 0], **given)}
+
+
+def test_a_prompt_that_a_node_puts_into_the_queue_again_is_one_job(comfy: ComfyServer) -> None:
+    known = comfy.get("/history").json.keys()
+    with ThreadPoolExecutor(3) as pool:
+        asked = range(6)
+        replies = list(pool.map(lambda n: comfy.prompt(in_parts(n), id=f"p{n}"), asked))
+    for number, reply in enumerate(replies):
+        assert reply.json["filenames"] == [f"p{number}_parts_3.png"]
+        assert reply.json["texts"] == [{"node_id": "2", "text": "3"}]
+        reference = pixels(comfy.prompt(saved(number)).images[0])
+        assert np.array_equal(pixels(reply.images[0])[1:], reference[1:])
+    assert comfy.get("/queue").json == {"queue_running": [], "queue_pending": []}
+    assert comfy.get("/history").json.keys() == known
+
+
+def test_a_job_in_parts_ends_with_the_part_that_fails(comfy: ComfyServer) -> None:
+    reply = comfy.prompt(in_parts(1, fails=True))
+    assert reply.json["code"] == "execution_error"
+    assert comfy.prompt(saved(1)).status == 200
+    assert comfy.get("/queue").json == {"queue_running": [], "queue_pending": []}
+
+
+def test_a_job_in_parts_can_be_stopped_and_no_part_is_left(comfy: ComfyServer) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        stopped = pool.submit(comfy.prompt, in_parts(1, parts=1000, seconds=0.1), id="many")
+        until(lambda: comfy.get("/queue").json["queue_running"], "running")
+        time.sleep(0.5)
+        assert comfy.post("/api/stateless/interrupt", {"id": "many"}).status == 200
+        assert stopped.result().json["code"] == "interrupted"
+    until(lambda: not any(comfy.get("/queue").json.values()), "empty")
+    assert comfy.prompt(saved(1)).status == 200
 
 
 def test_numbers_that_are_shown_as_texts_are_texts(comfy: ComfyServer) -> None:

@@ -3,6 +3,8 @@
 import base64
 import io
 import json
+import time
+import uuid
 from pathlib import Path
 
 import folder_paths
@@ -214,7 +216,48 @@ class ShowsNumbers:
         return {"ui": {"text": [3, 0.5, True, named, None], "counts": [4], "animated": (True,)}}
 
 
+class WorksInParts:
+    """Has its prompt run once more for each part of its work, and saves with the last."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_NODE = (), "run", "test", True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "images": ("IMAGE",),
+                "filename_prefix": ("STRING", {"default": "parts"}),
+                "parts": ("INT", {"default": 3}),
+                "seconds": ("FLOAT", {"default": 0.0}),
+                "fails": ("BOOLEAN", {"default": False}),
+            },
+            "hidden": {"unique_id": "UNIQUE_ID", "prompt": "PROMPT"},
+        }
+
+    def run(self, images, filename_prefix, parts, seconds, fails, unique_id, prompt):
+        time.sleep(seconds)
+        part = prompt[unique_id]["inputs"].get("part", 1)
+        if part < parts:
+            server = PromptServer.instance
+            (running,) = server.prompt_queue.currently_running.values()
+            _, _, graph, *rest = running
+            graph = {**graph, unique_id: {**graph[unique_id]}}
+            graph[unique_id]["inputs"] = {**graph[unique_id]["inputs"], "part": part + 1}
+            server.prompt_queue.put((-server.number, str(uuid.uuid4()), graph, *rest))
+            server.number += 1
+            if fails:
+                raise RuntimeError("after it has asked for more")
+            return {"ui": {"unfinished": [True]}}
+        found = folder_paths.get_save_image_path(
+            filename_prefix, folder_paths.get_output_directory()
+        )
+        folder, name, _, subfolder, _ = found
+        picture(images[0]).save(Path(folder, f"{name}_{part}.png"))
+        entry = {"filename": f"{name}_{part}.png", "subfolder": subfolder, "type": "output"}
+        return {"ui": {"images": [entry], "text": [str(part)]}}
+
+
 CLASSES = (
     ShowsInputs, CombinesVideo, ChangesOddly, Blocks, NotesDown, SavesInPlace, SendsPictures,
-    LoadsBase64, LoadsFileOrData, ShowsNumbers,
+    LoadsBase64, LoadsFileOrData, ShowsNumbers, WorksInParts,
 )  # fmt: skip
