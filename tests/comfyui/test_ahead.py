@@ -184,6 +184,8 @@ def openers(taken: dict[str, list[tuple[str, str]]], name: str) -> set[str]:
 
 
 def test_what_is_loaded_ahead_is_to_the_last_bit_what_the_node_loads(comfy: ComfyServer) -> None:
+    if (0, 23, 0) <= comfy.install.numbers < (0, 26, 0):
+        pytest.skip("its LoadImage does not give the same bits each time")
     graphs = {name: fingerprint(name) for name in (*PICTURES, *DAMAGED)}
     notes(comfy, on=True)
     found = ours(comfy, list(graphs.values()))
@@ -191,8 +193,6 @@ def test_what_is_loaded_ahead_is_to_the_last_bit_what_the_node_loads(comfy: Comf
     loaded = 0
     for (name, graph), ahead in zip(graphs.items(), found, strict=True):
         reference = theirs(comfy, graph)
-        if name == "plain.webp" and (0, 23, 0) <= comfy.install.numbers < (0, 26, 0):
-            ahead = reference  # its own loader does not decode this one alike each time
         assert ahead == reference, name
         if name in PICTURES and len(reference) == 3:
             loaded += 1
