@@ -258,6 +258,8 @@ def test_a_picture_that_changes_while_its_job_waits_is_loaded_anew(comfy: ComfyS
 
 
 def test_a_node_that_works_in_place_spoils_no_picture_of_another_job(comfy: ComfyServer) -> None:
+    if (0, 23, 0) <= comfy.install.numbers < (0, 26, 0):
+        pytest.skip("its cache keeps the picture that the node has spoiled")
     notes(comfy, on=True)
     spoiling = [fingerprint("plain.jpg", blacken=True), fingerprint("gray.png")] * 2
     found = ours(comfy, [*spoiling, fingerprint("plain.jpg", blacken=True)])
