@@ -1,4 +1,4 @@
-"""Our ears in ComfyUI: one wrapper round each of five functions, installed once.
+"""Our ears in ComfyUI: one wrapper round each of some functions, installed once.
 
 They are transparent: whatever arguments come are passed on, and the prompts of others go through
 untouched. What ComfyUI sends of ours goes to its run and no further; nobody is connected to hear
@@ -15,6 +15,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+import execution
 from comfy_execution.graph import DynamicPrompt
 from comfy_execution.progress import WebUIProgressHandler
 
@@ -34,6 +35,9 @@ STATUS_INTERVAL_S = 0.02
 
 STATES = "_send_progress_state"
 """What makes, at each step of any node, a list of all nodes: for large graphs a dear one."""
+
+RETURNS = "get_output_from_returns"
+"""What reads the ui outputs out of what a node returned."""
 
 INSTALLED = "_comfyui_stateless_installed"
 
@@ -84,6 +88,8 @@ class Events:
 
         DynamicPrompt.get_original_prompt = get_original_prompt
         DynamicPrompt.add_ephemeral_node = self._wrapped_addition(DynamicPrompt.add_ephemeral_node)
+        if callable(returns := getattr(execution, RETURNS, None)):
+            setattr(execution, RETURNS, self._wrapped_returns(returns))
         states = getattr(WebUIProgressHandler, STATES, None)
         if states is not None:
             setattr(WebUIProgressHandler, STATES, self._wrapped_states(states))
@@ -151,6 +157,15 @@ class Events:
             return original(event, data, *args, **kwargs)
 
         return send_sync
+
+    def _wrapped_returns(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def get_output_from_returns(return_values: Any, *args: Any, **kwargs: Any) -> Any:
+            """Keep a text whole that a node of a run shows in a list's place: it would be letters."""
+            if self._runs.get(getattr(self._server, "last_prompt_id", None)) is not None:
+                return_values = [_with_lists(returned) for returned in return_values]
+            return original(return_values, *args, **kwargs)
+
+        return get_output_from_returns
 
     def _wrapped_states(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def send_progress_state(handler: Any, prompt_id: Any, *args: Any, **kwargs: Any) -> Any:
@@ -225,6 +240,15 @@ class Events:
                 self._server.prompt_queue.delete_queue_item(lambda item: item[1] == run.prompt_id)
             run.repeats = 0
         return run.repeats > 0
+
+
+def _with_lists(returned: Any) -> Any:
+    """Return what a node returned, with texts in its ui output in lists, as other nodes have them."""
+    ui = returned.get("ui") if type(returned) is dict else None
+    if type(ui) is not dict or not any(isinstance(shown, str) for shown in ui.values()):
+        return returned
+    lists = {key: [shown] if isinstance(shown, str) else shown for key, shown in ui.items()}
+    return {**returned, "ui": lists}
 
 
 def _client(item: Any) -> str | None:

@@ -235,7 +235,8 @@ class Run:
         node_id = None if data["node"] is None else self.plan.shown_id(data["node"])
         if node_id is None:
             return
-        self._strays.enter(node_id)
+        if self.plan.free:
+            self._strays.enter(node_id)
         is_news, self.node_id = node_id != self.node_id, node_id
         self._times.enter(node_id)
         if is_news:

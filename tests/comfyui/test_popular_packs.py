@@ -180,6 +180,14 @@ def test_a_job_in_parts_can_be_stopped_and_no_part_is_left(comfy: ComfyServer) -
     assert comfy.prompt(saved(1)).status == 200
 
 
+def test_a_text_in_place_of_a_list_is_one_text(comfy: ComfyServer) -> None:
+    graph = {"1": node("TestShowsText", text="64 by 48")}
+    reply = comfy.prompt(graph)
+    assert [text["text"] for text in reply.json["texts"]] == ["64 by 48", "a", "b"]
+    assert comfy.plain(graph)["outputs"]["1"]["text"] == list("64 by 48")
+    comfy.post("/history", {"clear": True})
+
+
 def test_numbers_that_are_shown_as_texts_are_texts(comfy: ComfyServer) -> None:
     reply = comfy.prompt({"1": node("TestShowsNumbers")})
     assert [text["text"] for text in reply.json["texts"]] == ["3", "0.5", "True", "named"]

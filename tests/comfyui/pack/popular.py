@@ -216,6 +216,19 @@ class ShowsNumbers:
         return {"ui": {"text": [3, 0.5, True, named, None], "counts": [4], "animated": (True,)}}
 
 
+class ShowsText:
+    """Shows a text where a list of them is due."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_NODE = (), "run", "test", True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"text": ("STRING", {})}}
+
+    def run(self, text):
+        return {"ui": {"text": text, "others": ("a", "b")}}
+
+
 class WorksInParts:
     """Has its prompt run once more for each part of its work, and saves with the last."""
 
@@ -259,5 +272,5 @@ class WorksInParts:
 
 CLASSES = (
     ShowsInputs, CombinesVideo, ChangesOddly, Blocks, NotesDown, SavesInPlace, SendsPictures,
-    LoadsBase64, LoadsFileOrData, ShowsNumbers, WorksInParts,
+    LoadsBase64, LoadsFileOrData, ShowsNumbers, ShowsText, WorksInParts,
 )  # fmt: skip
