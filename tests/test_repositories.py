@@ -450,6 +450,7 @@ def test_a_large_file_that_is_not_to_be_had_fails_the_whole_clone(
         b'{"objects": [{"oid": "OID", "actions": {"download": {}, "x": 1}}]}',
         b'{"objects": [{"oid": "OID", "actions": {"download": {"href": "/", "header": [1]}}}]}',
     ],
+    ids=lambda places: places[:60].decode(),
 )
 def test_an_lfs_server_that_answers_oddly_fails_the_clone(
     server: GitServer, target: Path, places: bytes
