@@ -19,6 +19,10 @@ Graph = Mapping[str, Mapping[str, Any]]
 """A prompt in ComfyUI's API format: node id to ``{class_type, inputs, _meta?}``."""
 
 
+BROKEN_NODE = "broken_node_type"
+"""The type of a node's error whose class is there and cannot say what it is."""
+
+
 class NodeClass(NamedTuple):
     """What the stages need to know of a registered node class.
 

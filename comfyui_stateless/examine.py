@@ -8,7 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .engine import Engine, Graph, MediaInput, ModelInput, PreparedPrompt, RepositoryInput
+from .engine import (
+    BROKEN_NODE,
+    Engine,
+    Graph,
+    MediaInput,
+    ModelInput,
+    PreparedPrompt,
+    RepositoryInput,
+)
 from .errors import InvalidInput, InvalidPrompt, StatelessError, StorageError
 from .inputs import (
     UPLOAD,
@@ -120,7 +128,11 @@ def _missing_nodes(request: PromptRequest, services: Services) -> dict[str, str]
         services.engine.check_classes(request.prompt, request.extra_data or {})
     except InvalidPrompt as error:
         found = error.details.get("node_errors", {})
-        return {node_id: said["class_type"] for node_id, said in found.items()}
+        return {
+            node_id: said["class_type"]
+            for node_id, said in found.items()
+            if all(e["type"] != BROKEN_NODE for e in said["errors"])
+        }
     return {}
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..engine import NodeText
+from ..engine import BROKEN_NODE, NodeText
 from ..errors import (
     ExecutionError,
     ExecutionInterrupted,
@@ -123,14 +123,43 @@ def unknown_classes(missing: Mapping[str, str]) -> InvalidPrompt:
     )
 
 
+def broken_classes(broken: Mapping[str, tuple[str, str]]) -> InvalidPrompt:
+    """Return the error for nodes whose classes say nothing of themselves but an error.
+
+    Args:
+        broken: The class_type and what it says, by the nodes' ids.
+    """
+    first = next(iter(broken))
+    return InvalidPrompt(
+        f"Node {first}: {_broken(*broken[first])}",
+        location=f"prompt.{first}.class_type",
+        details={
+            "node_errors": {
+                node_id: _node_error(node_id, class_type, BROKEN_NODE, _broken(class_type, why))
+                for node_id, (class_type, why) in broken.items()
+            }
+        },
+    )
+
+
 def _missing_node(node_id: str, class_type: str) -> dict[str, Any]:
+    return _node_error(node_id, class_type, "missing_node_type", _unknown(class_type))
+
+
+def _node_error(node_id: str, class_type: str, kind: str, message: str) -> dict[str, Any]:
     error = {
-        "type": "missing_node_type",
-        "message": _unknown(class_type),
+        "type": kind,
+        "message": message,
         "details": f"Node ID '#{node_id}'",
         "extra_info": {"node_id": node_id, "class_type": class_type},
     }
     return {"errors": [error], "dependent_outputs": [], "class_type": class_type}
+
+
+def _broken(class_type: str, why: str) -> str:
+    return (
+        f"The node class {class_type!r} cannot be used, its pack may not fit this ComfyUI: {why}."
+    )
 
 
 def _unknown(class_type: str) -> str:

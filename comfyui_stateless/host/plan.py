@@ -226,7 +226,10 @@ def is_output(node: Any) -> bool:
     if not isinstance(node, dict) or not isinstance(node.get("inputs"), dict):
         return False
     registered = nodes.NODE_CLASS_MAPPINGS.get(node.get("class_type"))
-    return getattr(registered, "OUTPUT_NODE", False) is True
+    try:
+        return getattr(registered, "OUTPUT_NODE", False) is True
+    except Exception:  # noqa: BLE001  a class of a pack that does not fit this ComfyUI
+        return False
 
 
 class BrokenLink(NamedTuple):

@@ -21,7 +21,7 @@ from ..errors import InvalidPrompt
 from ..requests import holds_secret
 from .capture import Savers
 from .catalog import Catalog
-from .failures import leads_nowhere, refusal, unknown_classes
+from .failures import broken_classes, leads_nowhere, refusal, unknown_classes
 from .files import RunFolder
 from .learn import Expanders
 from .originals import is_original
@@ -141,7 +141,7 @@ class Submission:
         Raises:
             InvalidPrompt: With ComfyUI's own kind of node error for each node that is left.
         """
-        if _unregistered(graph):
+        if _unregistered(graph) or self._broken(graph):
             self._hooked(deepcopy(copied(graph)), deepcopy(dict(extra_data)))
 
     def put(self, accepted: Accepted, client_id: str, *, previews: bool) -> tuple[Any, ...]:
@@ -192,7 +192,14 @@ class Submission:
             replacements.apply_replacements(graph)
         if missing := _unregistered(graph):
             raise unknown_classes(missing)
+        if broken := self._broken(graph):
+            raise broken_classes(broken)
         return graph, data.get("extra_data", {})
+
+    def _broken(self, graph: Graph) -> dict[str, tuple[str, str]]:
+        """Return the nodes whose class cannot be used, with its name and why."""
+        classes = {node_id: node["class_type"] for node_id, node in graph.items()}
+        return {n: (c, why) for n, c in classes.items() if (why := self._catalog.trouble(c))}
 
     async def _validated(self, prompt_id: str, made: Plan, folder: RunFolder) -> list[str]:
         try:

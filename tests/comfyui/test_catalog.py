@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.comfyui.graphs import node
+from tests.comfyui.graphs import node, saved
 from tests.comfyui.server import ComfyServer
 
 Inputs = dict[str, dict[str, dict[str, Any]]]
@@ -148,6 +148,21 @@ def test_a_class_that_keeps_made_up_files_is_named_in_the_log(comfy: ComfyServer
     comfy.get("/test-host/inputs")
     assert "KeepsWhatItSaw'> keeps the model files that it has seen" in comfy.log
     assert "INPUT_TYPES of <class '" in comfy.log
+
+
+def test_a_class_that_cannot_say_what_it_is_is_a_400_that_names_it(comfy: ComfyServer) -> None:
+    graph = {**saved(1), "2": node("TestMadeForAnother")}
+    reply = comfy.prompt(graph)
+    assert (reply.status, reply.json["code"]) == (400, "invalid_prompt")
+    assert reply.json["location"] == "prompt.2.class_type"
+    assert reply.json["error"].endswith("this ComfyUI: TypeError: an argument is missing.")
+    assert comfy.prompt({"2": graph["2"]}).json == reply.json
+    found = comfy.post("/api/stateless/validate", {"prompt": graph}).json
+    assert not found["valid"]
+    assert not found["missing_nodes"]
+    (error,) = found["node_errors"]["2"]["errors"]
+    assert error["type"] == "broken_node_type"
+    assert comfy.prompt(saved(1)).status == 200
 
 
 def test_a_class_that_is_registered_later_is_learned(comfy: ComfyServer) -> None:

@@ -105,6 +105,24 @@ class RaisesWhenAsked:
         raise RuntimeError("asked")
 
 
+class Unfit(type):
+    """Has nothing to say of a class but an error, as V3 classes that were made for a newer ComfyUI."""
+
+    @property
+    def OUTPUT_NODE(cls):
+        raise TypeError("an argument is missing.")
+
+
+class MadeForAnother(metaclass=Unfit):
+    """Cannot be used."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "run", "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        raise TypeError("an argument is missing.")
+
+
 class ModernLoader(io.ComfyNode):
     """A V3 loader: a combo and a combo of several."""
 
@@ -260,6 +278,7 @@ CLASSES = [
     ),
     KeepsWhatItSaw,
     RaisesWhenAsked,
+    MadeForAnother,
     reader("ReadsCheckpoint", "checkpoints"),
     reader("ReadsApprox", "vae_approx"),
     reader("ReadsThing", "test_things"),
