@@ -33,7 +33,7 @@ class Catalog:
     """Answers questions about node classes; what it found out is kept per class object."""
 
     def __init__(self) -> None:
-        self._known: dict[type, NodeClass | None] = {}
+        self._known: dict[type, NodeClass] = {}
         self._broken: dict[type, str] = {}
         self._inputs: dict[type, Mapping[str, FileInput]] = {}
         self._probe = Probe()
@@ -46,22 +46,19 @@ class Catalog:
         if registered is None:
             return None
         if registered not in self._known:
-            self._known[registered] = self._described(registered)
+            self._broken.pop(registered, None)
+            try:
+                self._known[registered] = _described(registered)
+            except (Exception, SystemExit) as error:  # noqa: BLE001  a pack's; it may pass
+                said = str(error)[:MAX_TOLD].rstrip(".")
+                self._broken[registered] = f"{type(error).__name__}: {said}"
+                return None
         return self._known[registered]
 
     def trouble(self, class_type: str) -> str | None:
         """Return what a class says in place of what it is, None if it can be used."""
         self.node_class(class_type)
         return self._broken.get(nodes.NODE_CLASS_MAPPINGS.get(class_type))
-
-    def _described(self, registered: Any) -> NodeClass | None:
-        try:
-            return _described(registered)
-        except (Exception, SystemExit) as error:  # noqa: BLE001  a pack's
-            self._broken[registered] = f"{type(error).__name__}: {str(error)[:MAX_TOLD]}".rstrip(
-                "."
-            )
-            return None
 
     async def learn_inputs(self) -> None:
         """See that ``file_inputs`` knows all classes that are registered now.

@@ -163,6 +163,9 @@ def test_a_class_that_cannot_say_what_it_is_is_a_400_that_names_it(comfy: ComfyS
     (error,) = found["node_errors"]["2"]["errors"]
     assert error["type"] == "broken_node_type"
     assert comfy.prompt(saved(1)).status == 200
+    (comfy.base / "input" / "fits").touch()
+    assert comfy.prompt(graph).status == 200
+    (comfy.base / "input" / "fits").unlink()
 
 
 def test_a_class_that_is_registered_later_is_learned(comfy: ComfyServer) -> None:

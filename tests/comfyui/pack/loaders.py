@@ -110,17 +110,22 @@ class Unfit(type):
 
     @property
     def OUTPUT_NODE(cls):
-        raise TypeError("an argument is missing.")
+        return bool(cls.INPUT_TYPES())
 
 
 class MadeForAnother(metaclass=Unfit):
-    """Cannot be used."""
+    """Cannot be used as long as a file is missing."""
 
-    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "run", "test"
+    RETURN_TYPES, FUNCTION, CATEGORY = (), "run", "test"
 
     @classmethod
     def INPUT_TYPES(cls):
-        raise TypeError("an argument is missing.")
+        if not Path(folder_paths.get_input_directory(), "fits").exists():
+            raise TypeError("an argument is missing.")
+        return {"required": {}}
+
+    def run(self):
+        return {}
 
 
 class ModernLoader(io.ComfyNode):
