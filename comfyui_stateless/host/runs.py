@@ -303,7 +303,7 @@ class Run:
             prompt=self._shown,
             started=self._times.started,
             ended=self._times.ended,
-            nodes=self._times.nodes(),
+            nodes=self._times.nodes(self.plan.graph),
             files=tuple(files),
             texts=(*texts(outputs), *self._blocked),
         )

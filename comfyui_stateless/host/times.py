@@ -43,15 +43,20 @@ class Times:
         self.ended = unix_ms()
         self.started = self.started or self.ended
 
-    def nodes(self) -> dict[str, NodeTimes]:
-        """Return the times of every node that ran or whose result was known."""
+    def nodes(self, graph: Iterable[str]) -> dict[str, NodeTimes]:
+        """Return the times of every node that ran or whose result was known, in the graph's order.
+
+        JavaScript puts keys that are numbers in order, as the graphs are that it writes: so a
+        receiver that checks a signature over the JSON that it writes anew finds the same bytes.
+        """
         known = {
             node_id: NodeTimes(now, now, cached=True)
             for node_id, now in self._cached.items()
             if node_id not in self._nodes
         }
         ran = {node_id: NodeTimes(*span, cached=False) for node_id, span in self._nodes.items()}
-        return {**known, **ran}
+        times = {**known, **ran}
+        return {node_id: times[node_id] for node_id in (*graph, *times) if node_id in times}
 
     def _leave(self) -> None:
         if self._current is not None:

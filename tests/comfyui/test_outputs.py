@@ -80,6 +80,13 @@ def test_the_same_graph_twice_gives_the_same_image_twice(comfy: ComfyServer) -> 
     assert nodes["9"]["cached"] is False
 
 
+def test_the_times_of_nodes_come_in_the_order_of_the_graph(comfy: ComfyServer) -> None:
+    graph = {"3": node("PreviewImage", images=["20", 0]), "20": pattern(3), **saved(12)}
+    for _ in range(2):  # the second time some are cached
+        nodes = comfy.prompt(graph).json["stats"]["comfy_execution"]["nodes"]
+        assert list(nodes) == list(graph)
+
+
 def test_a_node_that_works_in_place_later_does_not_change_what_was_saved(
     comfy: ComfyServer,
 ) -> None:
