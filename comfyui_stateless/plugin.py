@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -24,6 +25,7 @@ from .host.mount import (
     cors_headers,
     limit_first_requests,
     mount,
+    mounted_from,
     prompt_server,
     require_hosts,
     taken_routes,
@@ -52,20 +54,24 @@ log = logging.getLogger("comfyui_stateless")
 TASKS = web.AppKey("stateless_tasks", list[asyncio.Task[None]])
 
 
-def load() -> None:
-    """Put the API into this process's ComfyUI.
+def load() -> bool:
+    """Put the API into this process's ComfyUI; return False where another copy has done so.
 
     With wrong settings its routes say so and ComfyUI is left as it is.
 
     Raises:
         RuntimeError: ComfyUI runs no server here.
     """
+    if (other := mounted_from()) is not None:
+        here = Path(__file__).parents[1]
+        log.warning("The stateless API is there from %s; the copy in %s does nothing", other, here)
+        return False
     try:
         settings = Settings.load()
     except ConfigError as error:
         log.error("%s", error.message)
         mount(unavailable_app(error, headers=cors_headers()))
-        return
+        return True
     log.setLevel(LOG_LEVELS[settings.log_level])
     for line in without_effect():
         log.warning("Environment: %s", line)
@@ -75,6 +81,7 @@ def load() -> None:
         log.error("%s", error.message)
         app = unavailable_app(error, headers=cors_headers())
     mount(app)
+    return True
 
 
 def _application(settings: Settings) -> web.Application:

@@ -62,15 +62,16 @@ async def get_ready(services: Services, background: Background, note: Note = _fo
         _settle_garbage()
         await _resume(background, readiness)
     except StatelessError as error:
-        log.error("The server cannot get ready: %s", error.message)
         readiness.fail(error.message)
+        log.error("The server cannot get ready: %s", error.message)
     except Exception as error:
-        if (reason := _unusable_code(error)) is not None:
-            log.error("The server cannot get ready: %s", reason)
-        else:
+        reason = _unusable_code(error)
+        # First, as a stream without UTF-8 may take no log of it.
+        readiness.fail(f"The server cannot get ready: {reason or f'{error}.'}")
+        if reason is None:
             log.exception("The server cannot get ready")
-            reason = f"{error}."
-        readiness.fail(f"The server cannot get ready: {reason}")
+        else:
+            log.error("The server cannot get ready: %s", reason)
     else:
         readiness.enter(Phase.READY)
         log.info("The stateless API is ready")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +22,9 @@ from ..wire import to_json
 
 PREFIX = "/api/stateless"
 
+MOUNTED_FROM = "_comfyui_stateless_mounted_from"
+"""Where a server keeps the folder of the copy of this pack that is in it."""
+
 
 def prompt_server() -> Any:
     """Return this process's PromptServer.
@@ -36,7 +40,18 @@ def prompt_server() -> Any:
 
 def mount(app: web.Application) -> None:
     """Serve ``app`` below ``PREFIX``. Call it last: a route cannot be taken back."""
-    prompt_server().app.add_subapp(PREFIX, app)
+    server = prompt_server()
+    server.app.add_subapp(PREFIX, app)
+    setattr(server, MOUNTED_FROM, Path(__file__).parents[2])
+
+
+def mounted_from() -> Path | None:
+    """Return the folder of the copy of this pack that is mounted already, None if there is none.
+
+    An image may bring one copy, and its user install another.
+    """
+    found = getattr(prompt_server(), MOUNTED_FROM, None)
+    return None if found is None else Path(found)
 
 
 async def taken_routes(app: web.Application) -> dict[str, str]:

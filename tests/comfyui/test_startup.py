@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import sqlite3
 import time
 from contextlib import closing
@@ -12,7 +13,7 @@ import pytest
 
 from tests.comfyui.graphs import saved
 from tests.comfyui.receiver import SECRET, receiving
-from tests.comfyui.server import ComfyServer, Install
+from tests.comfyui.server import CHECKOUT, ComfyServer, Install
 
 HEAVY = (
     "azure", "boto3", "botocore", "cryptography", "git", "hf_xet", "huggingface_hub", "prometheus_client",
@@ -146,3 +147,24 @@ def test_a_pack_that_has_taken_a_route_is_told_of_and_comfyui_goes_on(
         assert "POST /api/stateless/prompt of the stateless API" in line
         assert pack.name in line
         assert server.plain(saved(1))["status"]["status_str"] == "success"
+
+
+@pytest.mark.parametrize("env", [{}, {"MAX_QUEUE_DEPTH": "wrong"}], ids=["works", "misconfigured"])
+def test_a_second_copy_says_which_one_works_and_leaves_it_alone(
+    install: Install, tmp_path: Path, env: dict[str, str]
+) -> None:
+    packs = {"zzz-copy": CHECKOUT}
+    with ComfyServer(install, tmp_path / "base", env, packs=packs) as server:
+        if env:
+            wait_for_reason(server, "MAX_QUEUE_DEPTH")
+        else:
+            server.wait_until_ready()
+            assert server.prompt(saved(1)).status == 200
+        (line,) = [line for line in server.log.splitlines() if "does nothing" in line]
+        first, second = re.findall(r"\S+/custom_nodes/[\w-]+", line)
+        assert {Path(first).name, Path(second).name} == {"comfyui-stateless", "zzz-copy"}
+        tabs = [path for path in server.get("/extensions").json if path.endswith("/stateless.js")]
+        assert tabs == [f"/extensions/{Path(first).name}/stateless.js"]
+        server.signal(signal.SIGTERM)
+        server.ended(20)
+        assert server.log.count("Draining") == (0 if env else 1)
