@@ -13,9 +13,11 @@ from pathlib import Path
 from types import ModuleType
 
 from .background import Background
+from .cache import Cache
 from .config import Settings
 from .engine import Graph
 from .errors import (
+    FolderFailed,
     JournalBusy,
     NoSpace,
     StatelessError,
@@ -53,7 +55,7 @@ async def get_ready(services: Services, background: Background, note: Note = _fo
     try:
         await asyncio.to_thread(build_models)
         await services.engine.start()
-        await services.cache.start()
+        await _open(services.cache)
         await services.repositories.start()
         await _patiently(background.open, readiness)
         if services.settings.has_warmup:
@@ -75,6 +77,15 @@ async def get_ready(services: Services, background: Background, note: Note = _fo
     else:
         readiness.enter(Phase.READY)
         log.info("The stateless API is ready")
+
+
+async def _open(cache: Cache) -> None:
+    try:
+        await cache.start()
+    except OSError as error:
+        raise FolderFailed(
+            f"CACHE_DIR ({cache.folder}) cannot be used: {error.strerror or error}."
+        ) from error
 
 
 def _unusable_code(error: Exception) -> str | None:

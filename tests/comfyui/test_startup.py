@@ -89,7 +89,9 @@ def test_a_folder_that_cannot_be_used_is_a_reason_not_a_crash(
     file.write_text("")
     env = {variable: str(file / "below")}
     with ComfyServer(install, tmp_path / "comfyui", env) as server:
-        require_refusal(server, variable if variable == "STATE_DIR" else str(file))
+        require_refusal(server, f"{variable} ({file}")
+        (line,) = [line for line in server.log.splitlines() if variable in line]
+        assert "cannot get ready" in line
 
 
 def test_a_damaged_journal_is_put_aside_and_one_of_the_future_is_left_alone(
