@@ -67,7 +67,7 @@ async def get_ready(services: Services, background: Background, note: Note = _fo
         readiness.fail(error.message)
         log.error("The server cannot get ready: %s", error.message)
     except Exception as error:
-        reason = _unusable_code(error)
+        reason = _unusable_folder(error) or _unusable_code(error)
         # First, as a stream without UTF-8 may take no log of it.
         readiness.fail(f"The server cannot get ready: {reason or f'{error}.'}")
         if reason is None:
@@ -86,6 +86,13 @@ async def _open(cache: Cache) -> None:
         raise FolderFailed(
             f"CACHE_DIR ({cache.folder}) cannot be used: {error.strerror or error}."
         ) from error
+
+
+def _unusable_folder(error: Exception) -> str | None:
+    """Return, in a line, which file or folder cannot be used; None if the error is of another kind."""
+    if not isinstance(error, OSError) or error.filename is None:
+        return None
+    return f"{error.filename} cannot be used: {error.strerror}."
 
 
 def _unusable_code(error: Exception) -> str | None:
