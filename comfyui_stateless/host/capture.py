@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
+import folder_paths
 import nodes
 import numpy as np
 import numpy.typing as npt
@@ -91,13 +92,13 @@ class Savers:
     """Makes and registers our savers, as needed.
 
     Each follows the class that is registered now: a pack may put its own in place of ComfyUI's
-    after we were loaded. A class whose saving is not ComfyUI's own is left alone; its files are
-    collected from the disk.
+    after we were loaded. A class whose saving is not ComfyUI's own, or which names its files by a
+    function that is not, is left alone; its files are collected from the disk.
     """
 
     def __init__(self, runs: Runs) -> None:
         self._runs = runs
-        self._bases: dict[str, tuple[Any, Any]] = {}
+        self._bases: dict[str, tuple[Any, ...]] = {}
         self._savers: dict[str, Saver | None] = {}
 
     def saver(self, class_type: str) -> Saver | None:
@@ -110,7 +111,7 @@ class Savers:
         if class_type not in _SAVES:
             return None
         base = registered.get(class_type)
-        known = (base, getattr(base, "save_images", None))
+        known = (base, getattr(base, "save_images", None), folder_paths.get_save_image_path)
         if known != self._bases.get(class_type):
             self._bases[class_type] = known
             self._savers[class_type] = self._made(class_type, base)
@@ -252,4 +253,5 @@ def _saves_as_comfyui(base: Any, module: str, name: str) -> bool:
         and getattr(function, "__qualname__", "") == name
         and defined_in.replace("\\", "/").rpartition("/")[2] == module
         and is_original(function, defined_in)
+        and (module != "nodes" or is_original(folder_paths.get_save_image_path, "folder_paths"))
     )

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tests.comfyui.graphs import counted, node, pattern, pixels, saved
+from tests.comfyui.graphs import counted, node, pattern, pixels, saved, text_chunks
 from tests.comfyui.server import ComfyServer, Install
 from tests.comfyui.test_fetching import loading, png
 from tests.launcher.running import until
@@ -132,3 +132,44 @@ def test_a_plain_prompt_is_run_as_before(server: ComfyServer) -> None:
     assert folder.name == "2026-11-25"
     (folder / entry["filename"]).unlink()
     server.post("/history", {"clear": True})
+
+
+NAMES = """
+import folder_paths
+from PIL.PngImagePlugin import PngInfo
+
+find, add = folder_paths.get_save_image_path, PngInfo.add_text
+
+
+def named(*args):
+    folder, name, *rest = find(*args)
+    return (folder, f"{name}-named", *rest)
+
+
+def without_graph(self, key, *args):
+    if key != "prompt":
+        add(self, key, *args)
+
+
+NODE_CLASS_MAPPINGS = {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("patch", "name", "texts"),
+    [
+        ("folder_paths.get_save_image_path = named", "p_picture-named_00001_.png", ["a", "prompt"]),
+        ("PngInfo.add_text = without_graph", "p_picture_00001_.png", ["a"]),
+    ],
+)
+def test_what_a_pack_has_comfyuis_savers_name_and_describe_files_with_is_asked(
+    install: Install, tmp_path: Path, patch: str, name: str, texts: list[str]
+) -> None:
+    (tmp_path / "names").mkdir()
+    (tmp_path / "names" / "__init__.py").write_text(NAMES + patch)
+    packs = {"names": tmp_path / "names"}
+    with ComfyServer(install, tmp_path / "base", packs=packs) as server:
+        server.wait_until_ready()
+        reply = server.prompt(saved(1), id="p", extra_data={"extra_pnginfo": {"a": 1}})
+        assert reply.json["filenames"] == [name]
+        assert sorted(text_chunks(reply.images[0])) == texts
