@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import nodes
+from comfy_execution.utils import get_executing_context
 
 from ..engine import CapturedImage, Execution, NodeText, Observer
 from ..errors import ExecutionInterrupted, StatelessError
@@ -216,8 +217,9 @@ class Run:
 
     def _record(self, event: Any, data: Any) -> None:
         if event in (PICTURE, PICTURE_OF_NODE):
-            self._sent.note(self.node_id, event, data)
-            self._preview(event, data)
+            sender = self._sender()
+            self._sent.note(sender, event, data)
+            self._preview(event, data, sender)
         elif event == "executing":
             self._enter(data)
         else:
@@ -269,9 +271,16 @@ class Run:
             if told is not None:
                 self._observer.event(event, told)
 
-    def _preview(self, event: int, data: Any) -> None:
+    def _sender(self) -> str | None:
+        """Return the node that sends something now: asynchronous ones run at the same time."""
+        context = get_executing_context()
+        if context is None or context.prompt_id != self.prompt_id:
+            return self.node_id  # on a thread of its own
+        return self.plan.shown_id(context.node_id)
+
+    def _preview(self, event: int, data: Any, sender: str | None) -> None:
         if self._observer.wants("preview"):
-            shown = picture(event, data, self.node_id)
+            shown = picture(event, data, sender)
             if shown is not None:
                 self._previews.add(shown)
 

@@ -17,9 +17,12 @@ from .previews import picture_of
 
 SOURCE = "websocket"
 
+MAX_AT_ONCE = 8
+"""Nodes whose pictures are kept: asynchronous ones run at the same time, and many never say a word."""
+
 
 class Sent:
-    """Keeps what the node that runs has sent, until it says what it was.
+    """Keeps what nodes have sent, until they say what it was.
 
     Args:
         senders: The nodes that may send outputs.
@@ -27,32 +30,29 @@ class Sent:
 
     def __init__(self, senders: Collection[str]) -> None:
         self._senders = senders
-        self._node_id: str | None = None
-        self._images: list[Image.Image] = []
+        self._images: dict[str, list[Image.Image]] = {}
 
     def note(self, node_id: str | None, event: int, data: Any) -> None:
         """Note a picture in an event of ComfyUI's; one that is to be made smaller is a preview.
 
         Args:
-            node_id: The node that runs now.
+            node_id: The node that sends it.
         """
-        if node_id not in self._senders:
+        if node_id is None or node_id not in self._senders:
             return
-        if node_id != self._node_id:
-            self._node_id, self._images = node_id, []
         _, image, side = picture_of(event, data)
         if side is None and isinstance(image, Image.Image):
-            self._images.append(image)
+            self._images.setdefault(node_id, []).append(image)
+        if len(self._images) > MAX_AT_ONCE:
+            del self._images[next(iter(self._images))]
 
     def outputs(self, node_id: str, ui: Mapping[str, Any]) -> list[torch.Tensor]:
         """Return the images that a node which is done says it has sent, as ``SaveImage`` takes them."""
         count = sum(
             _is_sent(v) for values in ui.values() if isinstance(values, list) for v in values
         )
-        if node_id != self._node_id:
-            return []
-        images, self._images = self._images, []
-        return [_tensor(image) for image in images[len(images) - count :]] if count else []
+        images = self._images.pop(node_id, [])
+        return [_tensor(image) for image in images[max(len(images) - count, 0) :]] if count else []
 
 
 def _is_sent(value: Any) -> bool:

@@ -127,6 +127,19 @@ def test_pictures_that_a_node_sends_to_its_client_are_its_outputs(comfy: ComfySe
         assert np.array_equal(pixels(image)[1:], pixels(saved_one)[1:])
 
 
+def test_pictures_of_nodes_that_send_at_the_same_time_are_not_mixed(comfy: ComfyServer) -> None:
+    graph: dict[str, Any] = {}
+    for n in range(3):
+        graph[f"{n}"] = pattern(n, batch=3)
+        graph[f"1{n}"] = node("TestSendsInTurns", images=[f"{n}", 0], says_so=True)
+    reply = comfy.prompt(graph, id="w")
+    senders = [output["node_id"] for output in reply.json["outputs"]]
+    assert senders == ["10"] * 3 + ["11"] * 3 + ["12"] * 3
+    references = [image for n in range(3) for image in comfy.prompt(saved(n, batch=3)).images]
+    for image, saved_one in zip(reply.images, references, strict=True):
+        assert np.array_equal(pixels(image)[1:], pixels(saved_one)[1:])
+
+
 def test_a_node_that_decodes_base64_itself_gets_it_as_it_came(comfy: ComfyServer) -> None:
     (image,) = comfy.prompt(saved(1)).images
     graph = saved(1)

@@ -1,5 +1,6 @@
 """Nodes in the manner of much-used packs: of switches, of video, of what is asked for each time."""
 
+import asyncio
 import base64
 import io
 import json
@@ -172,6 +173,17 @@ class SendsPictures:
         return {"ui": {"images": [entry] * len(images) if says_so else []}}
 
 
+class SendsInTurns(SendsPictures):
+    """Does the same while others do."""
+
+    async def run(self, images, says_so):
+        shown = {"images": []}
+        for image in images:
+            await asyncio.sleep(0.1)
+            shown["images"] += super().run(image[None], says_so)["ui"]["images"]
+        return {"ui": shown}
+
+
 class LoadsBase64:
     """Takes base64 for what others take a file for."""
 
@@ -271,6 +283,6 @@ class WorksInParts:
 
 
 CLASSES = (
-    ShowsInputs, CombinesVideo, ChangesOddly, Blocks, NotesDown, SavesInPlace, SendsPictures,
+    ShowsInputs, CombinesVideo, ChangesOddly, Blocks, NotesDown, SavesInPlace, SendsPictures, SendsInTurns,
     LoadsBase64, LoadsFileOrData, ShowsNumbers, ShowsText, WorksInParts,
 )  # fmt: skip
