@@ -17,7 +17,7 @@ from tests.workflows.scripts import SURROUNDINGS, TYPESCRIPT, packages, script
 
 Load = Callable[..., "asyncio.Future[JavaScriptEndpoint]"]
 
-LIMIT_S = 3
+LIMIT_S = 6
 
 
 @pytest.fixture
