@@ -137,7 +137,7 @@ def test_a_missing_dependency_costs_one_line_and_comfyui_runs(
         assert server.plain(saved(1))["status"]["status_str"] == "success"
 
 
-def test_an_output_folder_that_cannot_be_used_is_a_reason_not_a_crash(
+def test_an_output_folder_that_cannot_be_used_is_a_reason_in_a_line_not_a_crash(
     install: Install, tmp_path: Path
 ) -> None:
     file = tmp_path / "no-folder"
@@ -145,11 +145,14 @@ def test_an_output_folder_that_cannot_be_used_is_a_reason_not_a_crash(
     args = ("--output-directory", str(file))
     with ComfyServer(install, tmp_path / "base", args=args) as server:
         deadline = time.monotonic() + 10
-        while "cannot get ready" not in server.get("/api/stateless/ready").body.decode():
+        while "cannot be used: Not a" not in server.get("/api/stateless/ready").body.decode():
             assert time.monotonic() < deadline
             time.sleep(0.1)
         assert server.get("/api/stateless/health").status == 500
         assert server.get("/system_stats").status == 200
+        (line,) = [line for line in server.log.splitlines() if "cannot get ready" in line]
+        assert str(file) in line
+        assert "Traceback" not in server.log
 
 
 def test_options_of_comfyui_hold_for_our_answers(install: Install, tmp_path: Path) -> None:

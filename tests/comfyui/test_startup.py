@@ -94,19 +94,6 @@ def test_a_folder_that_cannot_be_used_is_a_reason_not_a_crash(
         assert "cannot get ready" in line
 
 
-def test_an_output_folder_that_cannot_be_made_is_named_in_a_line(
-    install: Install, tmp_path: Path
-) -> None:
-    (tmp_path / "no-folder").touch()
-    folder = str(tmp_path / "no-folder" / "below")
-    args = ("--output-directory", folder)
-    with ComfyServer(install, tmp_path / "comfyui", args=args) as server:
-        wait_for_reason(server, " cannot be used: Not a directory.")
-        (line,) = [line for line in server.log.splitlines() if "cannot get ready" in line]
-        assert folder in line
-        assert "Traceback" not in server.log
-
-
 def test_a_damaged_journal_is_put_aside_and_one_of_the_future_is_left_alone(
     install: Install, tmp_path: Path
 ) -> None:
