@@ -132,12 +132,15 @@ def capturing(base: Any, runs: Runs) -> type:
     In a prompt of somebody else it saves as its base does.
     """
     takes_prefix = PREFIX in base.INPUT_TYPES().get("required", {})
+    looks_at_first = issubclass(base, nodes.SaveImage)
 
     def save_images(self: Any, images: Any, **given: Any) -> dict[str, Any]:
         context = get_executing_context()
         run = runs.get(context.prompt_id) if context else None
         if run is None or context is None:
             return base.save_images(self, images, **given)  # type: ignore[no-any-return]
+        if looks_at_first:
+            images[0]  # an empty batch fails there, with this error
         run.take(
             context.node_id,
             given.get(PREFIX) if takes_prefix else None,

@@ -25,7 +25,7 @@ MAX_TOLD = 300
 _DECODES = re.compile(r"base64|b64", re.IGNORECASE)
 """Names of classes that take base64 themselves."""
 
-_PLACE = re.compile(r"(.*_)?(path|folder|subfolder|dir|directory)(_name)?", re.IGNORECASE)
+_PLACE = re.compile(r"(.*_)?(path|(sub)?(folder|dir|directory))(_name)?", re.IGNORECASE)
 """Names of inputs that say where files go: their nodes take the prefix for a name without a folder."""
 
 

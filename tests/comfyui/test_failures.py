@@ -151,6 +151,22 @@ def test_a_picture_without_pixels_fails_the_node_that_saves_it(comfy: ComfyServe
     assert reply.json["details"]["node_id"] == "9"
 
 
+@pytest.mark.parametrize("saver", ["SaveImage", "PreviewImage"])
+def test_an_empty_batch_fails_the_node_that_saves_it_as_in_comfyui(
+    comfy: ComfyServer, saver: str
+) -> None:
+    graph = saved(1, batch=0)
+    graph["9"]["class_type"] = saver
+    reply = comfy.prompt(
+        {**graph, "2": pattern(2), "3": node("SaveImage", images=["2", 0], filename_prefix="x")}
+    )
+    assert (reply.status, reply.json["code"]) == (500, "execution_error")
+    assert reply.json["details"]["node_id"] == "9"
+    (failed,) = [m for m in comfy.plain(graph)["status"]["messages"] if m[0] == "execution_error"]
+    assert failed[1]["exception_message"].strip() in reply.json["error"]
+    comfy.post("/history", {"clear": True})
+
+
 def test_a_cycle_is_refused(comfy: ComfyServer) -> None:
     graph = {
         "1": node("ImageInvert", image=["2", 0]),

@@ -101,11 +101,15 @@ def test_what_a_node_saves_without_a_word_is_an_output_of_it(comfy: ComfyServer)
 
 @pytest.mark.parametrize("place", ["", "of/the day"])
 @pytest.mark.parametrize("reports", [True, False])
+@pytest.mark.parametrize(
+    ("saver", "folder"),
+    [("TestSavesInPlace", "output_path"), ("TestSavesInSubdirectory", "subdirectory_name")],
+)
 def test_a_saver_that_takes_folder_and_name_apart_gives_its_picture(
-    comfy: ComfyServer, place: str, reports: bool
+    comfy: ComfyServer, place: str, reports: bool, saver: str, folder: str
 ) -> None:
-    given = {"output_path": place, "filename_prefix": "placed", "reports": reports}
-    graph = {"1": pattern(1), "2": node("TestSavesInPlace", images=["1", 0], **given)}
+    given = {folder: place, "filename_prefix": "placed", "reports": reports}
+    graph = {"1": pattern(1), "2": node(saver, images=["1", 0], **given)}
     reply = comfy.prompt(graph, id="s")
     assert reply.json["filenames"] == [f"{place}/s_placed_0.png".lstrip("/")]
     (comfy.base / "temp" / "preview_s_placed_0.png").unlink(missing_ok=True)

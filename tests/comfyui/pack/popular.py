@@ -154,6 +154,19 @@ class SavesInPlace:
         return {"ui": {"images": entries}}
 
 
+class SavesInSubdirectory(SavesInPlace):
+    """Calls the folder otherwise."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        required = super().INPUT_TYPES()["required"]
+        required["subdirectory_name"] = required.pop("output_path")
+        return {"required": required}
+
+    def run(self, subdirectory_name, **given):
+        return super().run(output_path=subdirectory_name, **given)
+
+
 class SendsPictures:
     """Sends its pictures to the client, after a preview of each."""
 
@@ -284,5 +297,5 @@ class WorksInParts:
 
 CLASSES = (
     ShowsInputs, CombinesVideo, ChangesOddly, Blocks, NotesDown, SavesInPlace, SendsPictures, SendsInTurns,
-    LoadsBase64, LoadsFileOrData, ShowsNumbers, ShowsText, WorksInParts,
+    LoadsBase64, LoadsFileOrData, ShowsNumbers, ShowsText, WorksInParts, SavesInSubdirectory,
 )  # fmt: skip
