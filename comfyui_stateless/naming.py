@@ -7,6 +7,7 @@ import posixpath
 import re
 import time
 import unicodedata
+from collections.abc import Iterable
 
 MAX_ID_BYTES = 150
 """Bytes of an id that go into a file name: 255 is what file systems take for the whole."""
@@ -86,12 +87,32 @@ def leaves_folder(path: str) -> bool:
     return is_absolute or ".." in parts or "\0" in path
 
 
-def unique_name(name: str, taken: set[str]) -> str:
-    """Return ``name``, its counter (``_00001_``) or its stem changed until it is not in ``taken``."""
-    while name in taken:
-        stem, dot, extension = name.rpartition(".") if "." in name else (name, "", "")
-        name = f"{_next_stem(stem)}{dot}{extension}"
-    return name
+class UniqueNames:
+    """Gives each name once: where it is taken, with another counter (``_00001_``) or stem.
+
+    Args:
+        taken: Names that are taken from the first.
+    """
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken = set(taken)
+        self._onward: dict[str, str] = {}
+
+    def give(self, name: str) -> str:
+        """Return ``name``, or the next in its place that has not been given."""
+        passed: list[str] = []
+        while name in self._taken:
+            passed.append(name)
+            # What was given in its place the last time, as many may want the same.
+            name = self._onward.get(name) or _next_name(name)
+        self._onward.update(dict.fromkeys(passed, name))
+        self._taken.add(name)
+        return name
+
+
+def _next_name(name: str) -> str:
+    stem, dot, extension = name.rpartition(".") if "." in name else (name, "", "")
+    return f"{_next_stem(stem)}{dot}{extension}"
 
 
 def _next_stem(stem: str) -> str:

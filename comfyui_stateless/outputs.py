@@ -21,7 +21,7 @@ from .engine import CapturedImage, Execution, NodeFile, OutputFile, Workspace
 from .errors import StatelessError
 from .images import ConvertOutput, Frame, convert_file, encode
 from .media import image_size, kind, media_type
-from .naming import unique_name
+from .naming import UniqueNames
 
 MAX_PENDING_BYTES = 512 * 1024 * 1024
 """Bytes of pixels that may wait for an encoder before the thread that made them has to wait."""
@@ -117,7 +117,7 @@ class Collector:
         self._closed = False
         self._taken: list[Future[_Encoded] | CapturedImage] = []
         self._named: list[_Encoded] = []
-        self._names: set[str] = set()
+        self._names = UniqueNames()
         self._small = 0
         self._store = _Store(workspace)
         self._loop = asyncio.get_running_loop()
@@ -209,8 +209,7 @@ class Collector:
                     self._listener.output(encoded.output)
 
     def _with_own_name(self, encoded: _Encoded) -> _Encoded:
-        name = unique_name(encoded.output.filename, self._names)
-        self._names.add(name)
+        name = self._names.give(encoded.output.filename)
         if name == encoded.output.filename:
             return encoded
         return encoded._replace(output=encoded.output._replace(filename=name))

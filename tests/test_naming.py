@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import pytest
 
+from comfyui_stateless import naming
 from comfyui_stateless.naming import (
     MAX_ID_BYTES,
     ImageNames,
+    UniqueNames,
     header_id,
     leaves_folder,
     output_prefix,
     redacted,
     safe_id,
-    unique_name,
 )
 
 
@@ -69,9 +70,26 @@ def test_a_path_that_stays_is_let_through(path: str) -> None:
 
 
 def test_a_taken_name_gets_the_next_free_counter() -> None:
-    taken = {"a_00001_.png", "a_00002_.png"}
-    assert unique_name("a_00001_.png", taken) == "a_00003_.png"
-    assert unique_name("b_00001_.png", taken) == "b_00001_.png"
+    names = UniqueNames({"a_00001_.png", "a_00002_.png"})
+    assert names.give("a_00001_.png") == "a_00003_.png"
+    assert names.give("b_00001_.png") == "b_00001_.png"
+    assert names.give("a_00001_.png") == "a_00004_.png"
+
+
+def test_many_equal_names_are_changed_in_a_few_steps_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = 0
+    original = naming._next_name
+
+    def counted(name: str) -> str:
+        nonlocal steps
+        steps += 1
+        return original(name)
+
+    monkeypatch.setattr(naming, "_next_name", counted)
+    names, wanted = UniqueNames(), [f"a_{number:05}_.png" for number in range(1, 1001)]
+    given = [names.give(name) for _ in range(3) for name in [*wanted, "a_00001_.png"]]
+    assert len(set(given)) == len(given)
+    assert steps < 3 * len(given)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +103,7 @@ def test_a_taken_name_gets_the_next_free_counter() -> None:
     ],
 )
 def test_a_taken_name_of_another_form_is_still_changed_readably(name: str, other: str) -> None:
-    assert unique_name(name, {name}) == other
+    assert UniqueNames({name}).give(name) == other
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from ..bodies import CHUNK_BYTES, Body, Part, Raw, Text
 from ..engine import OutputFile
-from ..naming import safe_id, unique_name
+from ..naming import UniqueNames, safe_id
 
 DOCUMENT_NAME = "response.json"
 
@@ -34,13 +34,12 @@ _RESERVED_ON_WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGN
 
 def entry_names(filenames: Iterable[str]) -> list[str]:
     """Return names that every system can extract, unequal also where case does not count."""
-    taken = {DOCUMENT_NAME}
+    given = UniqueNames({DOCUMENT_NAME})
     names = []
     for filename in filenames:
         parts = [_portable(part) for part in re.split(r"[/\\]", filename) if part]
         name = "/".join(parts) or "_"
-        folded = unique_name(name.casefold(), taken)
-        taken.add(folded)
+        folded = given.give(name.casefold())
         names.append(name if folded == name.casefold() else folded)
     return names
 

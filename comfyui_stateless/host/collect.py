@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -58,7 +59,8 @@ def _text(key: str, value: Any) -> str | None:
         if isinstance(value, dict):
             value = dict.get(value, key)
         elif type(value) in (bool, int, float):
-            return repr(value)
+            with suppress(ValueError):  # of more digits than Python writes
+                return repr(value)
     return str.__str__(value) if isinstance(value, str) else None
 
 
@@ -80,6 +82,7 @@ class Files:
         self._seen: set[Path] = set()
         self._gave_early: set[str] = set()
         self._saved: set[str] = set()
+        self.collected: list[NodeFile] = []
 
     def early(self, node_id: str, ui: Mapping[str, Any]) -> Iterator[NodeFile]:
         """Yield the files of a node that is done, as far as nothing can happen to them any more.
@@ -117,7 +120,8 @@ class Files:
             found.extend(self._unreported(node_id))
         for file in found:
             self._note_saved(file.node_id, temp=file.temp)
-        return self._sorted(found)
+        self.collected = self._sorted(found)
+        return self.collected
 
     def with_strays(self, found: Iterable[NodeFile], strays: Iterable[Stray]) -> list[NodeFile]:
         """Return files together with those that nodes wrote into ComfyUI's folder without a report.
@@ -125,7 +129,8 @@ class Files:
         Only output nodes that say nowhere that they saved anything are heard: what others write
         beside their work is their own affair.
         """
-        silent = [n for n in self._plan.graph if n in self._plan.free and n not in self._saved]
+        savers = self._plan.free | self._plan.folders.keys()
+        silent = [n for n in self._plan.graph if n in savers and n not in self._saved]
         more = []
         for stray in strays:
             node_id = stray.node_id or next(reversed(silent), "")
@@ -191,12 +196,15 @@ class Files:
 
     def _take(self, base: Path, path: Path) -> Path:
         target = self._folder.make(base, "taken", str(len(self._seen))) / path.name
-        if path.stat().st_mtime >= self._since:
-            return path.replace(target)
+        is_new = path.stat().st_mtime >= self._since
         try:
+            if is_new:
+                return path.replace(target)
             os.link(path, target)
-        except OSError:
+        except OSError:  # it lies on another disk, say
             shutil.copyfile(path, target)
+            if is_new:
+                path.unlink()
         return target
 
     def _unreported(self, node_id: str) -> Iterator[NodeFile]:

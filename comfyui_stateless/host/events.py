@@ -84,7 +84,8 @@ class Events:
         def get_original_prompt(dynamic: Any, *args: Any, **kwargs: Any) -> Any:
             graph = original(dynamic, *args, **kwargs)
             run = self._runs.executing(graph, getattr(self._server, "last_prompt_id", None))
-            return graph if run is None else run.presented()
+            # A pack may have had ComfyUI execute a copy, with nodes of its own in it.
+            return graph if run is None else {**graph, **run.presented()}
 
         DynamicPrompt.get_original_prompt = get_original_prompt
         DynamicPrompt.add_ephemeral_node = self._wrapped_addition(DynamicPrompt.add_ephemeral_node)
@@ -228,6 +229,7 @@ class Events:
                     run.part_is_done()
                 else:
                     run.finish(history, status)
+                    self._expanders.note(run.writers)
                 # Newer ComfyUI goes on to register the files in its database of assets.
                 history["outputs"] = {}
 

@@ -6,7 +6,7 @@ run: their files are missing. So it has to run each time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -18,6 +18,10 @@ class Expanders:
 
     def __contains__(self, class_type: object) -> bool:
         return class_type in self._classes
+
+    def note(self, class_types: Iterable[str]) -> None:
+        """Note classes whose nodes have to run each time for another reason."""
+        self._classes.update(class_types)
 
     def learn(self, graph: Mapping[str, Any], history: Mapping[str, Any]) -> None:
         """Note the classes of nodes in ``graph`` whose expansion has outputs in ``history``."""

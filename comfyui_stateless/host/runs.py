@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import nodes
@@ -16,11 +16,11 @@ from ..naming import ImageNames
 from .ahead import Loads
 from .capture import Metadata, to_uint8
 from .collect import Files, shown, texts
-from .failures import BLOCKED, blocked, failure, worker_death
+from .failures import BLOCKED, blocked, failure, without, worker_death
 from .files import RunFolder
 from .previews import PICTURE, PICTURE_OF_NODE, Previews, picture
 from .sent import Sent
-from .strays import Strays
+from .strays import Stray, Strays
 from .submit import Accepted, QueueItem
 from .times import Times
 from .translation import Translation
@@ -51,6 +51,8 @@ class Run:
         repeats: How many more parts of it lie in ComfyUI's queue: nodes that work in batches put
             their prompt there again.
         secrets: Texts that nobody but its nodes may see.
+        writers: Classes whose nodes wrote files, which go with the run, and which ComfyUI would not
+            run the next time.
         node_id: The node that runs now.
     """
 
@@ -73,6 +75,7 @@ class Run:
         self.finishing = False
         self.stopping = False
         self.repeats = 0
+        self.writers: set[str] = set()
         self._is_resumed = False
         self.node_id: str | None = None
         self._folder = folder
@@ -188,6 +191,7 @@ class Run:
         if strays and isinstance(outcome, Execution):
             files = self._finder().with_strays(outcome.files, strays)
             outcome = outcome._replace(files=tuple(files))
+        self.writers = set(self._writers(strays))
         self._loop.call_soon_threadsafe(self._settle, outcome)
 
     def drop(self) -> None:
@@ -237,7 +241,7 @@ class Run:
         node_id = None if data["node"] is None else self.plan.shown_id(data["node"])
         if node_id is None:
             return
-        if self.plan.free:
+        if self.plan.free or self.plan.folders:
             self._strays.enter(node_id)
         is_news, self.node_id = node_id != self.node_id, node_id
         self._times.enter(node_id)
@@ -294,13 +298,25 @@ class Run:
             for file in self._finder().early(node_id, output):
                 self._observer.file(file)
 
+    def _writers(self, strays: Iterable[Stray]) -> Iterator[str]:
+        wrote = {file.node_id for file in self._finder().collected}
+        wrote |= {stray.node_id for stray in strays if stray.node_id is not None}
+        outputs = self.plan.free | self.plan.folders.keys() | self.plan.captured
+        for node_id in wrote - outputs:
+            if node_id in self.plan.graph:
+                yield self.plan.class_type(node_id)
+
+    def _cleaned(self, found: Iterable[NodeText]) -> Iterator[NodeText]:
+        for node_id, text in found:
+            yield NodeText(node_id, without(text, self.secrets))
+
     def _finder(self) -> Files:
         if self._files is None:
             self._files = Files(self.plan, self._folder, self._times.started / 1000)
         return self._files
 
-    def _class_types(self) -> Iterator[str]:
-        return (node["class_type"] for node in self.plan.graph.values())
+    def _class_types(self) -> dict[str, str]:
+        return {node_id: node["class_type"] for node_id, node in self.plan.graph.items()}
 
     def _outcome(self, history: Mapping[str, Any], status: Any) -> Execution | StatelessError:
         outputs = shown(self.plan, history.get("outputs") or self._outputs)
@@ -314,7 +330,7 @@ class Run:
             ended=self._times.ended,
             nodes=self._times.nodes(self.plan.graph),
             files=tuple(files),
-            texts=(*texts(outputs), *self._blocked),
+            texts=(*self._cleaned(texts(outputs)), *self._blocked),
         )
 
 
@@ -346,7 +362,7 @@ class Runs:
             prompt_id: That of the prompt which ComfyUI executes now.
         """
         run = self._by_graph.get(id(graph)) or self._by_prompt.get(prompt_id)
-        return run if run is not None and run.plan.graph.keys() == graph.keys() else None
+        return run if run is not None and run.plan.graph.keys() <= graph.keys() else None
 
     def all(self) -> list[Run]:
         """Return the runs of this moment."""

@@ -15,7 +15,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -64,11 +64,11 @@ class Strays:
         self._changed: int | None = None
         self._began_s = 0.0
         self._is_open = False
-        self._made: set[str] = set()
+        self._makers: dict[str, str | None] = {}
         self._sent = 0
         self._sent_before = 0
         self._sending = 0
-        self._places: dict[frozenset[str], dict[str, None]] = {}
+        self._places: dict[frozenset[str], dict[str, str | None]] = {}
         self._node_id: str | None = None
         self._wrote: dict[str, str] = {}
         self._noted: int | None = None
@@ -87,10 +87,13 @@ class Strays:
         finally:
             self._sending -= 1
 
-    def begin(self, class_types: Iterable[str]) -> None:
+    def begin(self, class_types: Mapping[str, str]) -> None:
         """Note what is there before a run, and make the folders that its nodes once made.
 
         They may have done that when they were made themselves, which ComfyUI does once.
+
+        Args:
+            class_types: The run's nodes' classes, by their ids.
         """
         self._base = Path(folder_paths.get_output_directory())
         self._began_s = time.time() - SETTLED_S
@@ -99,8 +102,9 @@ class Strays:
         try:
             self._look()
             self._is_open = True
-            places = self._places.get(frozenset(class_types), {})
-            self._made = {Path(name).parts[0] for name in places} - self._names
+            places = self._places.get(frozenset(class_types.values()), {})
+            makers = {Path(name).parts[0]: maker for name, maker in places.items()}
+            self._makers = {n: maker for n, maker in makers.items() if n not in self._names}
             for name in places:
                 (self._base / name).mkdir(parents=True, exist_ok=True)
         except Exception:  # raising would fail the node, or end the thread
@@ -115,15 +119,15 @@ class Strays:
             log.exception("The output folder cannot be read")
         self._node_id = node_id
 
-    def end(self, class_types: Iterable[str], folder: RunFolder) -> list[Stray]:
+    def end(self, class_types: Mapping[str, str], folder: RunFolder) -> list[Stray]:
         """Move what is new there into the run's own folder; return the plain files among it."""
         is_open, self._is_open = self._is_open, False
         try:
             if is_open and (found := self._found(folder)) and self._claims.is_alone(self._base):
                 self._note_new()
                 self._move(found, folder)
-                self._remember(frozenset(class_types), found, folder)
-                return list(self._files(found, folder))
+                self._remember(class_types, found, folder)
+                return list(self._files(class_types, found, folder))
         except Exception:
             log.exception("What nodes left in the output folder could not be removed")
         return []
@@ -133,17 +137,21 @@ class Strays:
         changed = self._changed_at()
         self._noted = changed if _is_settled(changed) else None
         for name in _names(self._base):
-            if name not in self._names and name not in self._made and self._node_id is not None:
+            if name not in self._names and name not in self._makers and self._node_id is not None:
                 self._wrote.setdefault(name, self._node_id)
 
     def _changed_at(self) -> int:
         return self._base.stat().st_mtime_ns
 
-    def _files(self, found: Iterable[Path], folder: RunFolder) -> Iterator[Stray]:
+    def _files(
+        self, class_types: Mapping[str, str], found: Iterable[Path], folder: RunFolder
+    ) -> Iterator[Stray]:
         place = folder.make(self._base, "strays")
         for name in sorted(path.name for path in found):
+            maker = self._makers.get(name)
+            likely = next((n for n in reversed([*class_types]) if class_types[n] == maker), None)
             for path in sorted(_plain_files(place / name)):
-                yield Stray(self._wrote.get(name), path.relative_to(place), path)
+                yield Stray(self._wrote.get(name, likely), path.relative_to(place), path)
 
     def _look(self) -> None:
         changed = self._changed_at()
@@ -162,7 +170,7 @@ class Strays:
             found = path.lstat()
             is_own = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
             is_plain = stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)
-            if is_plain and path.name not in self._made:
+            if is_plain and path.name not in self._makers:
                 is_own = is_own and self._sent == self._sent_before and path.name[0] != "."
             return is_own and found.st_ctime >= self._began_s and not folder.is_below(path)
         return False
@@ -174,15 +182,20 @@ class Strays:
                 path.rename(place / path.name)
         log.info("Nodes left %d things in the output folder; they are taken away", len(found))
 
-    def _remember(self, class_types: frozenset[str], found: list[Path], folder: RunFolder) -> None:
+    def _remember(
+        self, class_types: Mapping[str, str], found: list[Path], folder: RunFolder
+    ) -> None:
         place = folder.make(self._base, "strays")
         made = list(islice(_folders(place, [path.name for path in found]), MAX_PLACES))
         if not made:
             return
         if len(self._places) >= MAX_GRAPHS:
             self._places.clear()
-        places = self._places.setdefault(class_types, {})
-        places.update(dict.fromkeys(made))
+        places = self._places.setdefault(frozenset(class_types.values()), {})
+        for name in made:
+            top = Path(name).parts[0]
+            writer = class_types.get(self._wrote.get(top, ""))
+            places[name] = writer or self._makers.get(top)
         for name in list(places)[:-MAX_PLACES]:
             del places[name]
 

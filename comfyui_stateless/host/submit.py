@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +20,7 @@ from comfy.cli_args import LatentPreviewMethod
 
 from ..engine import Graph, PreparedPrompt
 from ..errors import InvalidPrompt
-from ..requests import holds_secret
+from ..requests import SECRET_EXTRA_DATA, holds_secret
 from .capture import Savers
 from .catalog import Catalog
 from .failures import broken_classes, leads_nowhere, refusal, unknown_classes
@@ -90,11 +92,13 @@ class Accepted(NamedTuple):
 
     def secrets(self) -> tuple[str, ...]:
         """Return the secret texts, which no message may hold."""
-        return tuple(
-            value
-            for key, value in self.sensitive.items()
-            if isinstance(value, str) and len(value) >= (1 if key in SENSITIVE else MIN_SECRET)
-        )
+        found: dict[str, None] = {}
+        for key, value in self.sensitive.items():
+            is_named = key in SENSITIVE or SECRET_EXTRA_DATA.search(key) is not None
+            for text in _secret_texts(value, is_named=is_named):
+                if len(text) >= (1 if key in SENSITIVE else MIN_SECRET):
+                    found |= dict.fromkeys((text, repr(text)[1:-1], json.dumps(text)[1:-1]))
+        return tuple(found)
 
 
 class Submission:
@@ -209,7 +213,8 @@ class Submission:
             raise InvalidPrompt(said, location="prompt") from error
 
     async def _checked(self, prompt_id: str, made: Plan, folder: RunFolder) -> Any:
-        if not is_original(execution.validate_prompt, execution.__name__):
+        is_waited_for = any(_checks_later(node["class_type"]) for node in made.graph.values())
+        if is_waited_for or not is_original(execution.validate_prompt, execution.__name__):
             found = await execution.validate_prompt(prompt_id, made.graph, None)
             if made.folders:
                 await asyncio.to_thread(_make_folders, made, folder)
@@ -224,6 +229,8 @@ class Submission:
             found = await loop.run_in_executor(
                 self._validator, self._validate, prompt_id, made, folder, classes
             )
+            if _has_failed(found):  # perhaps for not being on the thread where ComfyUI checks
+                found = await execution.validate_prompt(prompt_id, made.graph, None)
         return found
 
     def _validate(
@@ -238,6 +245,19 @@ class Submission:
         self._seconds[classes] = time.perf_counter() - began
         _make_folders(made, folder)
         return found
+
+
+def _checks_later(class_type: str) -> bool:
+    """Say whether a class has a check that waits: what it waits for is of the server's loop."""
+    registered = nodes.NODE_CLASS_MAPPINGS.get(class_type)
+    checks = (getattr(registered, name, None) for name in ("VALIDATE_INPUTS", "validate_inputs"))
+    return any(map(inspect.iscoroutinefunction, checks))
+
+
+def _has_failed(found: Any) -> bool:
+    """Say whether a node's own check has raised something."""
+    errors = chain.from_iterable(node["errors"] for node in dict(found[3]).values())
+    return any(str(error.get("type")).startswith("exception_during") for error in errors)
 
 
 def _make_folders(made: Plan, folder: RunFolder) -> None:
@@ -267,6 +287,20 @@ def _unregistered(graph: Graph) -> dict[str, str]:
     """Return the nodes whose class is not registered, with its name."""
     classes = {node_id: node["class_type"] for node_id, node in graph.items()}
     return {n: c for n, c in classes.items() if c not in nodes.NODE_CLASS_MAPPINGS}
+
+
+def _secret_texts(value: Any, *, is_named: bool) -> Iterator[str]:
+    """Yield the texts in a value that are secret by its name, or by one inside it."""
+    if isinstance(value, str):
+        if is_named:
+            yield value
+    elif isinstance(value, Mapping):
+        for name, each in value.items():
+            named = is_named or SECRET_EXTRA_DATA.search(str(name)) is not None
+            yield from _secret_texts(each, is_named=named)
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _secret_texts(each, is_named=is_named)
 
 
 def _is_secret(key: str, value: Any) -> bool:

@@ -226,3 +226,56 @@ def test_a_prompt_of_the_page_cannot_pass_for_a_job_that_waits(comfy: ComfyServe
     assert np.array_equal(pixels(found.images[0]), pixels(comfy.prompt(saved(2)).images[0]))
     until(lambda: posted.json["prompt_id"] in comfy.get("/history").json, "done")
     comfy.post("/history", {"clear": True})
+
+
+@pytest.mark.parametrize("file", ["handed.txt", "hand/over.txt"])
+def test_a_file_that_a_node_hands_to_others_is_there_in_each_job(
+    comfy: ComfyServer, file: str
+) -> None:
+    for number in range(3):
+        graph = {
+            "1": node("TestWritesForOthers", file=file, text=f"of {file}"),
+            "2": node("TestReadsPath", path=["1", 0], number=number),
+        }
+        reply = comfy.prompt(graph)
+        assert reply.status == 200, reply.body
+        assert [text["text"] for text in reply.json["texts"]] == [f"of {file}"]
+        assert reply.json["filenames"] == []
+
+
+def test_a_saver_that_does_not_heed_its_prefix_gives_what_it_saves(comfy: ComfyServer) -> None:
+    graph = {"1": pattern(1), "2": node("TestSavesAtTop", images=["1", 0], filename_prefix="p")}
+    for _ in range(2):
+        assert comfy.prompt(graph, id="t").json["filenames"] == ["t_top.png"]
+
+
+@pytest.mark.parametrize("class_type", ["TestChecksInPlace", "TestChecksLater"])
+def test_a_check_that_has_to_be_on_the_servers_thread_is_made_there(
+    comfy: ComfyServer, class_type: str
+) -> None:
+    for number in range(3):
+        graph = {
+            **video("output"),
+            "2": node(class_type, image=["1", 0], number=number),
+            "9": node("SaveImage", images=["2", 0], filename_prefix="x"),
+        }
+        graph["1"] = pattern(number)
+        reply = comfy.prompt(graph)
+        assert reply.status == 200, reply.body
+
+
+@pytest.mark.parametrize("how", ["text", "repr", "json"])
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_secret_inside_extra_data_is_told_by_no_node(
+    comfy: ComfyServer, how: str, fails: bool
+) -> None:
+    if comfy.install.version == "0.3.52":
+        pytest.skip("its nodes do not see it")
+    secret = f"{uuid.uuid4()}\n'\"\\ü"
+    extra = {"pack": {"name": "the service", "keys": [{"api_key": [secret]}]}}
+    reply = comfy.prompt({"1": node("TestTellsSecret", how=how, fails=fails)}, extra_data=extra)
+    assert reply.status == (500 if fails else 200)
+    told = reply.body.decode()
+    assert secret[:36] not in told
+    assert "the service knows" in told
+    assert secret[:36] not in comfy.log

@@ -173,3 +173,33 @@ def test_what_a_pack_has_comfyuis_savers_name_and_describe_files_with_is_asked(
         reply = server.prompt(saved(1), id="p", extra_data={"extra_pnginfo": {"a": 1}})
         assert reply.json["filenames"] == [name]
         assert sorted(text_chunks(reply.images[0])) == texts
+
+
+ADDS = """
+import execution
+
+execute = execution.PromptExecutor.execute
+
+
+def adding(self, prompt, *args, **kwargs):
+    size = {"width": 8, "height": 8, "batch_size": 1, "color": 0}
+    more = {"class_type": "EmptyImage", "inputs": size}
+    return execute(self, {**prompt, "of a pack": more}, *args, **kwargs)
+
+
+execution.PromptExecutor.execute = adding
+NODE_CLASS_MAPPINGS = {}
+"""
+
+
+def test_a_pack_that_adds_nodes_to_what_is_executed_embeds_nothing_of_ours(
+    install: Install, tmp_path: Path
+) -> None:
+    (tmp_path / "adds").mkdir()
+    (tmp_path / "adds" / "__init__.py").write_text(ADDS)
+    packs = {"adds": tmp_path / "adds"}
+    with ComfyServer(install, tmp_path / "base", packs=packs) as server:
+        server.wait_until_ready()
+        embedded = text_chunks(server.prompt(saved(1), id="p").images[0])["prompt"]
+        assert "stateless" not in embedded.lower()
+        assert json.loads(embedded).keys() == {*saved(1), "of a pack"}

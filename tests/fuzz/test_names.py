@@ -25,12 +25,12 @@ from comfyui_stateless.media import HEAD_BYTES
 from comfyui_stateless.naming import (
     MAX_ID_BYTES,
     ImageNames,
+    UniqueNames,
     header_id,
     leaves_folder,
     output_prefix,
     redacted,
     safe_id,
-    unique_name,
 )
 from comfyui_stateless.repositories import urls
 from comfyui_stateless.storage.auth import BearerAuth, Credential, auth_for
@@ -83,9 +83,9 @@ def test_images_are_named_inside_their_folder_and_each_name_once(
 
 @given(name=IDS, count=st.integers(0, 12))
 def test_a_name_that_is_taken_gets_another(name: str, count: int) -> None:
-    taken: set[str] = set()
+    names, taken = UniqueNames(), set[str]()
     for _ in range(count):
-        found = unique_name(name, taken)
+        found = names.give(name)
         assert found not in taken
         assert ("/" in found) == ("/" in name)
         taken.add(found)

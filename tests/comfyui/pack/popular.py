@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import json
+import threading
 import time
 import uuid
 from pathlib import Path
@@ -295,7 +296,103 @@ class WorksInParts:
         return {"ui": {"images": [entry], "text": [str(part)]}}
 
 
+class WritesForOthers:
+    """Writes a text where it is told to, and gives its path to other nodes."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("STRING",), "run", "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"file": ("STRING", {}), "text": ("STRING", {})}}
+
+    def run(self, file, text):
+        path = Path(folder_paths.get_output_directory(), file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return (str(path),)
+
+
+class ReadsPath:
+    """Shows what stands in a file."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_NODE = (), "run", "test", True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"path": ("STRING", {}), "number": ("INT", {"default": 0})}}
+
+    def run(self, path, number):
+        return {"ui": {"text": [Path(path).read_text()]}}
+
+
+class SavesAtTop:
+    """Takes a prefix, and puts its file where it likes, without a word."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_NODE = (), "run", "test", True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"images": ("IMAGE",), "filename_prefix": ("STRING", {"default": "x"})}}
+
+    def run(self, images, filename_prefix):
+        picture(images[0]).save(Path(folder_paths.get_output_directory(), "top.png"))
+        return {}
+
+
+class ChecksInPlace:
+    """Its check has to be made where ComfyUI makes it: on the thread of the server's loop."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "run", "test"
+    thread = threading.get_ident()
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"image": ("IMAGE",), "number": ("INT", {"default": 0})}}
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, number):
+        if threading.get_ident() != cls.thread:
+            raise RuntimeError("this is another thread")
+        return True
+
+    def run(self, image, number):
+        return (image,)
+
+
+class ChecksLater(ChecksInPlace):
+    """Its check waits for something of the server's loop."""
+
+    @classmethod
+    async def VALIDATE_INPUTS(cls, number):
+        return asyncio.get_running_loop() is PromptServer.instance.loop or "another loop"
+
+
+class TellsSecret:
+    """Tells what the caller sent for a pack, in its own words."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_NODE = (), "run", "test", True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"how": (["text", "repr", "json"],), "fails": ("BOOLEAN", {})}}
+
+    def run(self, how, fails):
+        (running,) = PromptServer.instance.prompt_queue.currently_running.values()
+        extra = {
+            name: value
+            for part in running[3:]
+            if isinstance(part, dict)
+            for name, value in part.items()
+        }
+        (secret,) = extra["pack"]["keys"][0]["api_key"]
+        told = {"text": str, "repr": repr, "json": json.dumps}[how](secret)
+        if fails:
+            raise RuntimeError(f"{extra['pack']['name']} knows {told}")
+        return {"ui": {"text": [f"{extra['pack']['name']} knows {told}"]}}
+
+
 CLASSES = (
     ShowsInputs, CombinesVideo, ChangesOddly, Blocks, NotesDown, SavesInPlace, SendsPictures, SendsInTurns,
     LoadsBase64, LoadsFileOrData, ShowsNumbers, ShowsText, WorksInParts, SavesInSubdirectory,
+    WritesForOthers, ReadsPath, SavesAtTop, ChecksInPlace, ChecksLater, TellsSecret,
 )  # fmt: skip
