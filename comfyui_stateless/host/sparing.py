@@ -23,6 +23,9 @@ READING = frozenset({"GET", "HEAD", "OPTIONS"})
 QUEUEING = frozenset({"prompt", "queue", "history", "interrupt", "free"})
 """What writes no file, at least not before the run that is going has ended."""
 
+USERS = frozenset({"settings", "users", "userdata", "internal"})
+"""What writes into the users' own folder, if anywhere, with all that is below it."""
+
 
 def sparing(server: Any, runs: Runs, strays: Strays, prefix: str) -> Middleware:
     """Return a middleware for ComfyUI's application that spares our runs, and what others upload.
@@ -44,7 +47,10 @@ def sparing(server: Any, runs: Runs, strays: Strays, prefix: str) -> Middleware:
                 log.info("An interruption from ComfyUI's own route spares the job that runs")
                 return web.Response()
         path = request.path
-        is_harmless = path.startswith(prefix) or path.removeprefix("/api")[1:] in QUEUEING
+        route = path.removeprefix("/api")[1:]
+        is_harmless = (
+            path.startswith(prefix) or route in QUEUEING or route.partition("/")[0] in USERS
+        )
         if is_harmless or request.method in READING:
             return await handler(request)
         with strays.others_write():

@@ -5,7 +5,8 @@ run's: files, folders, links, pipes, sockets. It goes into the run's own folder,
 files are told of first, with the node that ran when they came. What
 was there before stays, and so does everything while another process of ours uses the same folder,
 as it may be that one's. Files and folders stay, too, that begin with a dot, where packs keep data of
-their own, and all of them if ComfyUI's routes were used to send something during the run.
+their own, files that this process holds open for writing, and all of them if ComfyUI's routes were used
+to send something during the run.
 """
 
 from __future__ import annotations
@@ -163,7 +164,9 @@ class Strays:
         if self._changed_at() == self._changed:
             return []
         new = [n for n in _names(self._base) if n not in self._names and not is_marked(n)]
-        return [path for name in new if self._is_stray(path := self._base / name, folder)]
+        found = [path for name in new if self._is_stray(path := self._base / name, folder)]
+        kept = _open_for_writing() if found else frozenset()
+        return [path for path in found if _identity(path) not in kept]
 
     def _is_stray(self, path: Path, folder: RunFolder) -> bool:
         with contextlib.suppress(FileNotFoundError):
@@ -198,6 +201,27 @@ class Strays:
             places[name] = writer or self._makers.get(top)
         for name in list(places)[:-MAX_PLACES]:
             del places[name]
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    with contextlib.suppress(OSError):
+        found = path.lstat()
+        return found.st_dev, found.st_ino
+    return 0, 0
+
+
+def _open_for_writing() -> frozenset[tuple[int, int]]:
+    """Return the files that this process can still write to, as a pack's database, on Linux."""
+    found = set()
+    with contextlib.suppress(OSError):
+        for name in os.listdir("/proc/self/fdinfo"):  # noqa: PTH208
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                said = Path("/proc/self/fdinfo", name).read_text()
+                flags = int(said.partition("flags:")[2].split()[0], 8)
+                if flags & os.O_ACCMODE != os.O_RDONLY:
+                    held = os.fstat(int(name))
+                    found.add((held.st_dev, held.st_ino))
+    return frozenset(found)
 
 
 def _is_settled(changed_ns: int) -> bool:

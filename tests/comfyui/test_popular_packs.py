@@ -279,3 +279,24 @@ def test_a_secret_inside_extra_data_is_told_by_no_node(
     assert secret[:36] not in told
     assert "the service knows" in told
     assert secret[:36] not in comfy.log
+
+
+def test_a_database_that_a_pack_keeps_open_is_no_output_and_stays(comfy: ComfyServer) -> None:
+    for count in (1, 2, 3):
+        reply = comfy.prompt({"1": node("TestKeepsDatabase", closes=count == 3)})
+        assert reply.status == 200, reply.body
+        assert [text["text"] for text in reply.json["texts"]] == [str(count)]
+        assert reply.json["filenames"] == []
+    (comfy.base / "output" / "of a pack.db").unlink()
+
+
+def test_what_the_page_saves_for_its_user_costs_a_job_no_output(comfy: ComfyServer) -> None:
+    graph = {
+        **waiting(1, str(uuid.uuid4())),
+        "3": node("TestNotesDown", file="said.txt", text="all"),
+    }
+    with ThreadPoolExecutor(1) as pool:
+        reply = pool.submit(comfy.prompt, graph, id="u")
+        until(lambda: len(comfy.get("/queue").json["queue_running"]) == 1, "running")
+        assert comfy.post("/api/settings/Comfy.Test", True).status == 200
+        assert "u_said.txt" in reply.result().json["filenames"]

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import json
+import sqlite3
 import threading
 import time
 import uuid
@@ -391,8 +392,33 @@ class TellsSecret:
         return {"ui": {"text": [f"{extra['pack']['name']} knows {told}"]}}
 
 
+class KeepsDatabase:
+    """Counts its runs in a database in the output folder, which it keeps open."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_NODE = (), "run", "test", True
+    database = None
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"closes": ("BOOLEAN", {"default": False})}}
+
+    def run(self, closes):
+        cls = type(self)
+        if cls.database is None:
+            path = Path(folder_paths.get_output_directory(), "of a pack.db")
+            cls.database = sqlite3.connect(path, check_same_thread=False)
+            cls.database.execute("CREATE TABLE IF NOT EXISTS runs (number)")
+        cls.database.execute("INSERT INTO runs VALUES (1)")
+        cls.database.commit()
+        ((count,),) = cls.database.execute("SELECT count(*) FROM runs")
+        if closes:
+            cls.database.close()
+            cls.database = None
+        return {"ui": {"text": [str(count)]}}
+
+
 CLASSES = (
     ShowsInputs, CombinesVideo, ChangesOddly, Blocks, NotesDown, SavesInPlace, SendsPictures, SendsInTurns,
     LoadsBase64, LoadsFileOrData, ShowsNumbers, ShowsText, WorksInParts, SavesInSubdirectory,
-    WritesForOthers, ReadsPath, SavesAtTop, ChecksInPlace, ChecksLater, TellsSecret,
+    WritesForOthers, ReadsPath, SavesAtTop, ChecksInPlace, ChecksLater, TellsSecret, KeepsDatabase,
 )  # fmt: skip
