@@ -299,7 +299,8 @@ class Run:
                 self._observer.file(file)
 
     def _writers(self, strays: Iterable[Stray]) -> Iterator[str]:
-        wrote = {file.node_id for file in self._finder().collected}
+        # Not those that only show a preview: they may be samplers, and dear.
+        wrote = {file.node_id for file in self._finder().collected if not file.temp}
         wrote |= {stray.node_id for stray in strays if stray.node_id is not None}
         outputs = self.plan.free | self.plan.folders.keys() | self.plan.captured
         for node_id in wrote - outputs:

@@ -300,3 +300,12 @@ def test_what_the_page_saves_for_its_user_costs_a_job_no_output(comfy: ComfyServ
         until(lambda: len(comfy.get("/queue").json["queue_running"]) == 1, "running")
         assert comfy.post("/api/settings/Comfy.Test", True).status == 200
         assert "u_said.txt" in reply.result().json["filenames"]
+
+
+def test_a_node_that_shows_a_preview_of_what_it_passes_on_is_cached(comfy: ComfyServer) -> None:
+    graph = {**saved(1), "2": node("TestShowsPreview", image=["1", 0])}
+    graph["9"]["inputs"]["images"] = ["2", 0]
+    for is_cached in (False, True, True):
+        reply = comfy.prompt(graph)
+        assert reply.status == 200, reply.body
+        assert reply.json["stats"]["comfy_execution"]["nodes"]["2"]["cached"] is is_cached

@@ -392,6 +392,22 @@ class TellsSecret:
         return {"ui": {"text": [f"{extra['pack']['name']} knows {told}"]}}
 
 
+class ShowsPreview:
+    """Shows what it passes on, as samplers of packs do, though it is no output node."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "run", "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"image": ("IMAGE",)}}
+
+    def run(self, image):
+        name = f"{uuid.uuid4()}.png"
+        picture(image[0]).save(Path(folder_paths.get_temp_directory(), name))
+        entry = {"filename": name, "subfolder": "", "type": "temp"}
+        return {"ui": {"images": [entry]}, "result": (image,)}
+
+
 class KeepsDatabase:
     """Counts its runs in a database in the output folder, which it keeps open."""
 
@@ -420,5 +436,5 @@ class KeepsDatabase:
 CLASSES = (
     ShowsInputs, CombinesVideo, ChangesOddly, Blocks, NotesDown, SavesInPlace, SendsPictures, SendsInTurns,
     LoadsBase64, LoadsFileOrData, ShowsNumbers, ShowsText, WorksInParts, SavesInSubdirectory,
-    WritesForOthers, ReadsPath, SavesAtTop, ChecksInPlace, ChecksLater, TellsSecret, KeepsDatabase,
+    WritesForOthers, ReadsPath, SavesAtTop, ChecksInPlace, ChecksLater, TellsSecret, KeepsDatabase, ShowsPreview,
 )  # fmt: skip
