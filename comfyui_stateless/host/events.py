@@ -84,8 +84,13 @@ class Events:
         def get_original_prompt(dynamic: Any, *args: Any, **kwargs: Any) -> Any:
             graph = original(dynamic, *args, **kwargs)
             run = self._runs.executing(graph, getattr(self._server, "last_prompt_id", None))
-            # A pack may have had ComfyUI execute a copy, with nodes of its own in it.
-            return graph if run is None else {**graph, **run.presented()}
+            if run is None:
+                return graph
+            if len(graph) == len(run.plan.graph):
+                return run.presented()
+            # A pack has had ComfyUI execute a copy, with nodes of its own in it.
+            own = {n: node for n, node in graph.items() if n not in run.plan.graph}
+            return {**run.presented(), **own}
 
         DynamicPrompt.get_original_prompt = get_original_prompt
         DynamicPrompt.add_ephemeral_node = self._wrapped_addition(DynamicPrompt.add_ephemeral_node)

@@ -213,13 +213,13 @@ class Submission:
             raise InvalidPrompt(said, location="prompt") from error
 
     async def _checked(self, prompt_id: str, made: Plan, folder: RunFolder) -> Any:
-        is_waited_for = any(_checks_later(node["class_type"]) for node in made.graph.values())
+        classes = frozenset(node["class_type"] for node in made.graph.values())
+        is_waited_for = any(map(_checks_later, classes))
         if is_waited_for or not is_original(execution.validate_prompt, execution.__name__):
             found = await execution.validate_prompt(prompt_id, made.graph, None)
             if made.folders:
                 await asyncio.to_thread(_make_folders, made, folder)
             return found
-        classes = frozenset(node["class_type"] for node in made.graph.values())
         if not made.folders and self._seconds.get(classes, QUICK_S) < QUICK_S:
             began = time.perf_counter()
             found = await execution.validate_prompt(prompt_id, made.graph, None)

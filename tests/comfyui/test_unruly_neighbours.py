@@ -200,6 +200,16 @@ def test_a_pack_that_adds_nodes_to_what_is_executed_embeds_nothing_of_ours(
     packs = {"adds": tmp_path / "adds"}
     with ComfyServer(install, tmp_path / "base", packs=packs) as server:
         server.wait_until_ready()
-        embedded = text_chunks(server.prompt(saved(1), id="p").images[0])["prompt"]
+        graph = {**saved(1), "0": node("TestPrefix", text="linked")}
+        graph["9"]["inputs"]["filename_prefix"] = ["0", 0]
+        graph["2"] = node(
+            "TestCombinesVideo",
+            images=["1", 0],
+            filename_prefix=["0", 0],
+            kind="output",
+            then_fails=False,
+        )
+        (image,) = [i for i in server.prompt(graph, id="p").images if i.startswith(b"\x89PNG")]
+        embedded = text_chunks(image)["prompt"]
         assert "stateless" not in embedded.lower()
-        assert json.loads(embedded).keys() == {*saved(1), "of a pack"}
+        assert json.loads(embedded).keys() == {*graph, "of a pack"}
