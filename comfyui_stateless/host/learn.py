@@ -1,7 +1,8 @@
 """Which node classes make nodes at run time that are outputs.
 
 Such a class is taken from ComfyUI's cache the second time, and then the nodes that it made do not
-run: their files are missing. So it has to run each time.
+run: their files are missing. So it has to run each time. So has a class that writes files without being an
+output: they go with the job, while the cache keeps their paths.
 """
 
 from __future__ import annotations
